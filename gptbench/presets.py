@@ -1,0 +1,97 @@
+"""The one reader of presets/ and of preset files: TOML tables in, ModelConfigs out."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gptbench.config import ModelConfig
+from gptbench.errors import QuestionError, UnknownNameError
+
+_HERE = Path(__file__).parent
+
+# Beside the package in a checkout, inside it in a wheel.
+PRESETS = next(p for p in (_HERE / "_presets", _HERE.parent / "presets") if p.is_dir())
+
+
+def load(model: str) -> ModelConfig:
+    """The model that a person named: a preset, or a preset file that holds one table.
+
+    Raises QuestionError with file, line and key for a file that does not read, and
+    UnknownNameError with the nearest names for a preset that is not there.
+    """
+    path = Path(model)
+    if path.suffix == ".toml":
+        return _only(read(path), path)
+    for file in sorted(PRESETS.glob("*.toml")):
+        # A family is parsed only where it can hold the name: start-up is counted in milliseconds.
+        if f"[{model}]" in file.read_text(encoding="utf-8"):
+            found = read(file)
+            if model in found:
+                return found[model]
+    raise UnknownNameError("model", model, catalogue(), "'gptbench presets' shows them all.")
+
+
+def catalogue() -> dict[str, ModelConfig]:
+    """Every preset by name, family by family."""
+    models: dict[str, ModelConfig] = {}
+    for file in sorted(PRESETS.glob("*.toml"), key=lambda f: (f.stem != "gpt2", f.stem)):
+        models |= read(file)
+    return models
+
+
+def read(path: Path) -> dict[str, ModelConfig]:
+    """Every model of a preset file. Raises QuestionError that names file, line and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise QuestionError(f"cannot read the preset file '{path}': {reason}.") from error
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise QuestionError(f"{path}: malformed TOML: {error}.") from error
+    return {name: _model(path, text, name, table) for name, table in tables.items()}
+
+
+def _model(path: Path, text: str, name: str, table: Any) -> ModelConfig:
+    if not isinstance(table, dict):
+        where = f"{path}:{_line_of(text, '', name)}"
+        raise QuestionError(f"{where}: {name} stands outside of a table. Begin with [my-model].")
+    known = ModelConfig.__dataclass_fields__.keys() - {"name"}
+    for key in table:
+        if key not in known:
+            where = f"{path}:{_line_of(text, name, key)}: [{name}]"
+            raise UnknownNameError("key", key, known, f"It stands at {where}.")
+    try:
+        return msgspec.convert({"name": name, **table}, ModelConfig)
+    except msgspec.ValidationError as error:
+        # msgspec ends with "- at `$.key`"; a missing field is named in backticks without a path.
+        message, _, at = str(error).partition(" - at `$.")
+        key = at.rstrip("`")
+        line = _line_of(text, name, key)
+        subject = f"{key}: " if key else ""
+        raise QuestionError(f"{path}:{line}: [{name}] {subject}{message}.") from error
+    except QuestionError as error:
+        raise QuestionError(f"{path}:{_line_of(text, name, '')}: {error}") from error
+
+
+def _line_of(text: str, table: str, key: str) -> int:
+    """The line (from 1) where `key` of `table` stands; the table's own where the key has none."""
+    inside, start = table == "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            inside = stripped.split("]")[0].strip("[\"' ") == table
+            start = number if inside else start
+        if inside and key and stripped.partition("=")[0].strip().strip("\"'") == key:
+            return number
+    return start
+
+
+def _only(models: dict[str, ModelConfig], path: Path) -> ModelConfig:
+    if len(models) == 1:
+        return next(iter(models.values()))
+    names = ", ".join(models) or "none"
+    raise QuestionError(f"'{path}' must hold one model, but holds {len(models)}: {names}.")

@@ -1,0 +1,86 @@
+"""Numbers to text and back: the only place that knows a prefix.
+
+Counts, rates and bandwidths take decimal prefixes (1 TFLOP/s = 10¹² FLOP/s); memory takes binary
+ones and says so (1 GiB = 2³⁰ bytes). Data elsewhere is in base units: FLOPs, FLOP/s, bytes,
+seconds, fractions from 0 to 1.
+"""
+
+import math
+import re
+import sys
+
+from gptbench.errors import QuestionError
+
+SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+BINARY = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+_NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
+_BYTES = re.compile(_NUMBER + r"([KMGT]i?)?B?\s*", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(_NUMBER + r"([kMGTPE])?FLOPS?(?:/s)?\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of '2GiB', '500 MB', '4g' or a bare number; 'G' and 'GiB' are both 2³⁰.
+
+    A limit typed as '2G' means what the tools of this field mean by it, the binary unit; only
+    'GB' spelled out is decimal. Raises QuestionError for anything else, and for nothing at all.
+    """
+    match = _BYTES.fullmatch(text)
+    # Below the end of floats by the largest prefix, so that none takes the number over it.
+    if match is None or float(match[1]) > sys.float_info.max / BINARY["Ti"]:
+        raise QuestionError(f"{text!r} is not a size. Type one such as 2GiB, 500MB or 1.5G.")
+    prefix = (match[2] or "").upper().replace("I", "i")
+    decimal = text.strip().upper().endswith("B") and prefix and not prefix.endswith("i")
+    factor = SI[prefix.replace("K", "k")] if decimal else BINARY[prefix and prefix[0] + "i"]
+    size = int(float(match[1]) * factor)
+    if size < 1:
+        raise QuestionError(f"{text!r} is no memory at all. Type a size such as 2GiB.")
+    return size
+
+
+def parse_flops_per_s(text: str) -> float:
+    """FLOP/s of '125TFLOP/s', '1.5 PFLOPS' or '9.3e12 FLOP/s'. Raises QuestionError otherwise."""
+    match = _RATE.fullmatch(text)
+    if match is None or not 0 < float(match[1]) <= sys.float_info.max / SI["E"]:
+        raise QuestionError(f"{text!r} is not a peak rate. Type one such as 125TFLOP/s.")
+    prefix = match[2] or ""
+    return float(match[1]) * SI["k" if prefix in "kK" and prefix else prefix.upper()]
+
+
+def si(value: float, unit: str = "", digits: int = 4) -> str:
+    """A count or a rate with a decimal prefix: 291648307200 -> '291.6 G' + unit."""
+    if not math.isfinite(value):
+        return str(value)
+    prefix = max((p for p, f in SI.items() if f <= abs(value)), key=SI.__getitem__, default="")
+    scaled = value / SI[prefix]
+    whole = len(str(int(abs(scaled))))
+    text = (
+        f"{scaled:.{max(0, digits - whole)}f}" if prefix or value != int(value) else f"{value:.0f}"
+    )
+    return f"{text} {prefix}{unit}".rstrip()
+
+
+def gib(size: float) -> str:
+    """Bytes with a binary prefix: 2147483648 -> '2.00 GiB'."""
+    prefix = max(
+        (p for p, f in BINARY.items() if f <= abs(size)), key=BINARY.__getitem__, default=""
+    )
+    return f"{size / BINARY[prefix]:.2f} {prefix}B" if prefix else f"{size:.0f} B"
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction as a percentage: 0.4123 -> '41.2%'."""
+    return f"{100 * fraction:.{digits}f}%"
+
+
+def seconds(time_s: float) -> str:
+    """A duration in the unit a person would choose: 0.04183 -> '41.83 ms'."""
+    for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
+        if abs(time_s) < limit:
+            return f"{time_s * factor:.4g} {unit}"
+    return f"{time_s:.4g} s" if abs(time_s) < 1e4 else f"{time_s:.0f} s"
+
+
+def grouped(count: int) -> str:
+    """A whole number with thousands apart: 124439808 -> '124,439,808'."""
+    return f"{count:,}"
