@@ -1,0 +1,346 @@
+"""The main job: a question about a model on this machine, answered by a record.
+
+What can be refused is refused before the first worker starts; then the device is detected, its
+peak found, the choices that the person left open made, the batch searched, the window run.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from gptbench import __version__, batch, device, memory, presets, runner
+from gptbench.config import (
+    Attention,
+    Dtype,
+    Mode,
+    ModelConfig,
+    Workload,
+    check_fits_context,
+    parse_dtype,
+)
+from gptbench.device import Device
+from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.record import (
+    SCHEMA_VERSION,
+    BatchSearch,
+    Detected,
+    DetectTask,
+    DeviceUsed,
+    Measured,
+    MeasureTask,
+    Probe,
+    Record,
+)
+from gptbench.runner import Progress
+from gptbench.units import gib, parse_bytes, parse_flops_per_s
+
+# Tokens a step on a CPU, where larger batches are no faster and a person waits.
+CPU_TOKENS = 1024
+
+# The largest batch that is chosen without a search, and the share of memory it may take.
+CHOSEN_BATCH = 64
+CHOSEN_SHARE = 0.6
+
+# Left to the rest of a machine whose memory is searched without a limit.
+HOST_RESERVE = 0.05
+
+# A GPU's clock climbs for seconds under load before it settles; a CPU's does not.
+WARMUP = {"cuda": (10, 3.0), "cpu": (3, 0.0)}
+WINDOW_S = {"cuda": 10.0, "cpu": 12.0}
+MIN_STEPS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a person typed; None where the choice is left to gptbench."""
+
+    command: str
+    model: str | None = None
+    gpu: str | None = None
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    auto_batch: bool = False
+    batch_size: int | None = None
+    seq_len: int | None = None
+    mode: Mode = "train"
+    dtype: str | None = None
+    pure: bool = False
+    tf32: bool = False
+    attention: Attention = "fused"
+    compile: bool = False
+    steps: int | None = None
+    memory_limit: str | None = None
+    data: Path | None = None
+    peak: str | None = None
+    devices: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A question whose every word has been read and found possible."""
+
+    model: ModelConfig | None
+    dtype: Dtype | None
+    wanted: tuple[Device, ...]
+    table: tuple[Device, ...]
+    memory_limit_bytes: int | None
+    stated_peak: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What will be run, with every choice made but, where it is searched, the batch size."""
+
+    question: Question
+    detected: Detected
+    model: ModelConfig
+    work: Workload
+    memory_limit_bytes: int | None
+
+
+def run(question: Question, progress: Progress) -> Record:
+    """Answer the question. Raises QuestionError and UnavailableError as DESIGN's exit codes say."""
+    asked = read(question)
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    detected = _detect(question, asked, progress)
+    model = asked.model or _suitable_model(detected)
+    work = _workload(question, asked, model, detected)
+    used = judged_by(question, asked, detected, work)
+    plan = _Plan(question, detected, model, work, asked.memory_limit_bytes)
+    found, limit_bytes = None, asked.memory_limit_bytes
+    if question.auto_batch:
+        found = _search(plan, _limit(plan), progress)
+        limit_bytes = found.limit_bytes
+        plan = replace(plan, work=work.with_batch(found.max_batch_size))
+    measured = _measure(plan, limit_bytes, progress)
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        gptbench_version=__version__,
+        command=question.command,
+        started_at=started_at,
+        model=model,
+        workload=plan.work,
+        device=used,
+        measurement=measured.measurement,
+        batch_search=found,
+        environment=measured.environment,
+    )
+
+
+def read(question: Question) -> _Asked:
+    """Everything about the question that can be refused without looking at the machine."""
+    table = device.table(question.devices)
+    model = presets.load(question.model) if question.model else None
+    if question.auto_batch and question.batch_size is not None:
+        raise QuestionError(
+            f"--batch-size {question.batch_size} and --auto-batch contradict each other. "
+            "Type one of them."
+        )
+    dtype = parse_dtype(question.dtype) if question.dtype else None
+    if question.pure and dtype == "float32":
+        raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
+    if question.tf32 and dtype not in (None, "float32"):
+        raise QuestionError(
+            f"--tf32 multiplies float32 numbers, but --dtype is {question.dtype!r}. "
+            "Type --dtype float32, or leave --tf32 out."
+        )
+    if question.seq_len is not None and model is not None:
+        check_fits_context(model, Workload(batch_size=1, seq_len=question.seq_len))
+    if question.gpu is not None and question.device == "cpu":
+        raise QuestionError(f"--gpu {question.gpu!r} and --device cpu contradict each other.")
+    if question.data is not None and not question.data.is_file():
+        raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
+    stated = question.peak not in (None, "none")
+    return _Asked(
+        model=model,
+        dtype=dtype,
+        wanted=device.find(question.gpu, table) if question.gpu else (),
+        table=table,
+        memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
+        stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
+    )
+
+
+def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
+    dtype = "tf32" if question.tf32 else asked.dtype or "float32"
+    peak_dtype = None if question.peak else dtype
+    try:
+        wanted = "cuda" if question.gpu else question.device
+        return runner.detect(DetectTask(device=wanted, peak_dtype=peak_dtype), progress)
+    except UnavailableError as error:
+        if question.gpu is None:
+            raise
+        raise UnavailableError(
+            f"--gpu {question.gpu!r} cannot be measured: {error} Leave --gpu out to measure on "
+            f"the CPU, or type 'gptbench gpus {question.gpu}' for its peaks."
+        ) from error
+
+
+def _suitable_model(detected: Detected) -> ModelConfig:
+    small = detected.kind == "cpu" or detected.memory_bytes < 8e9
+    return presets.load("scratchgpt" if small else "gpt2-small")
+
+
+def _workload(
+    question: Question, asked: _Asked, model: ModelConfig, detected: Detected
+) -> Workload:
+    dtype = asked.dtype or _suitable_dtype(question, detected)
+    work = Workload(
+        batch_size=question.batch_size or 1,
+        seq_len=question.seq_len or model.n_ctx,
+        mode=question.mode,
+        dtype=dtype,
+        autocast=dtype != "float32" and not question.pure,
+        tf32=question.tf32,
+        attention=question.attention,
+        compile=question.compile,
+    )
+    check_fits_context(model, work)
+    if question.batch_size is None and not question.auto_batch:
+        return work.with_batch(_suitable_batch(asked, model, work, detected))
+    return work
+
+
+def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
+    """The fastest number format that the device multiplies in hardware and that trains."""
+    if question.tf32 or not detected.has_float16:
+        return "float32"
+    return "bfloat16" if detected.has_bfloat16 else "float16"
+
+
+def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
+    if detected.kind == "cpu":
+        return max(1, CPU_TOKENS // work.seq_len)
+    room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
+    size = CHOSEN_BATCH
+    while size > 1 and memory.footprint(model, work.with_batch(size)).total > room:
+        size //= 2
+    return size
+
+
+def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workload) -> DeviceUsed:
+    """The device that runs, with the peak its MFU is judged by.
+
+    Raises UnavailableError for a GPU that is not in the table or not the one asked for, and
+    QuestionError for a dtype that it has no peak for.
+    """
+    row = device.match(detected.name, detected.units, asked.table)
+    dtype = work.matmul_dtype
+    used = DeviceUsed(
+        kind=detected.kind,
+        name=detected.name,
+        id=row.id if row else None,
+        memory_bytes=detected.memory_bytes,
+        peak_flops_per_s=None,
+        peak_source="--peak none was asked for",
+        peak_origin="unknown",
+        peak_dtype=dtype,
+        boosts=row.boosts if row else False,
+    )
+    if asked.wanted and row not in asked.wanted:
+        known = f" ({row.id})" if row else ""
+        instead = f", or type --gpu {row.id}" if row else ""
+        raise UnavailableError(
+            f"the GPU here is {detected.name!r}{known}, not {question.gpu!r}. "
+            f"Leave --gpu out{instead}."
+        )
+    if question.peak == "none":
+        return used
+    if asked.stated_peak is not None:
+        return replace(
+            used,
+            peak_flops_per_s=asked.stated_peak,
+            peak_source=f"stated: --peak {question.peak}",
+            peak_origin="stated",
+        )
+    if detected.kind == "cpu":
+        return replace(
+            used,
+            peak_flops_per_s=detected.matmul_flops_per_s,
+            peak_source=f"measured here: {detected.matmul_shape} {dtype} matrix products",
+            peak_origin="measured",
+            achievable_flops_per_s=detected.matmul_flops_per_s,
+        )
+    if row is None:
+        raise UnavailableError(
+            f"{detected.name!r} is not in the peak table, so there is no MFU. Type --peak "
+            "125TFLOP/s with its dense peak, --peak none to go without, or add a row with "
+            "--devices FILE.csv."
+        )
+    if dtype not in row.peaks:
+        known_peaks = ", ".join(d for d in row.peaks if d in ("float32", "float16", "bfloat16"))
+        raise QuestionError(
+            f"{row.name} has no known {dtype} peak. Type --dtype with one of: {known_peaks}; "
+            f"or --peak with the rate it reaches. {row.note}".rstrip()
+        )
+    peak = row.peaks[dtype]
+    return replace(
+        used,
+        peak_flops_per_s=peak.flops_per_s,
+        peak_source=f"{row.id}, dense {dtype}: {peak.source}",
+        peak_origin="table",
+    )
+
+
+def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
+    """The largest batch of the plan's workload within the limit."""
+    # Two full steps: the second finds the optimizer's state in place.
+    task = replace(_task(plan, limit.size_bytes), warmup_steps=1, warmup_s=0.0, steps=1)
+
+    def probe(batch_size: int) -> Probe:
+        progress(f"trying batch {batch_size}", 0.0)
+        work = plan.work.with_batch(batch_size)
+        try:
+            tried = runner.measure(replace(task, workload=work)).measurement
+        except OutOfMemoryError as error:
+            return Probe(batch_size=batch_size, fits=False, reason=str(error))
+        return Probe(
+            batch_size=batch_size,
+            fits=True,
+            peak_memory_bytes=tried.peak_memory_bytes,
+            step_ns=tried.step_ns[-1],
+        )
+
+    return batch.search(probe, limit, memory.affine(plan.model, plan.work))
+
+
+def _limit(plan: _Plan) -> batch.Limit:
+    stated = plan.memory_limit_bytes
+    if stated is not None:
+        return batch.Limit(stated, f"--memory-limit {plan.question.memory_limit}")
+    here = plan.detected
+    free = here.free_bytes
+    if here.kind == "cuda":
+        others = f", where {'; '.join(here.others)}" if here.others else ""
+        return batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
+    return batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
+
+
+def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
+    question, kind = plan.question, plan.detected.kind
+    warmup_steps, warmup_s = WARMUP[kind]
+    return MeasureTask(
+        model=plan.model,
+        workload=plan.work,
+        device=kind,
+        warmup_steps=warmup_steps,
+        warmup_s=warmup_s,
+        steps=question.steps,
+        min_steps=MIN_STEPS,
+        window_s=WINDOW_S[kind],
+        data=str(question.data.resolve()) if question.data else None,
+        memory_limit_bytes=limit_bytes,
+    )
+
+
+def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measured:
+    work = plan.work
+    try:
+        return runner.measure(_task(plan, limit_bytes), progress)
+    except OutOfMemoryError as error:
+        allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
+        predicted = gib(memory.footprint(plan.model, work).total)
+        raise OutOfMemoryError(
+            f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
+            f"{predicted} are needed ({error}). Type --auto-batch for the largest that fits."
+        ) from error

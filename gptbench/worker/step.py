@@ -1,0 +1,79 @@
+"""What is timed: one training step, or one forward pass, as a function of a batch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptbench.config import ModelConfig, Workload
+from gptbench.worker.model import GPT, next_token_loss
+
+# A step takes token ids [B, T + 1], does all of its work on the device's queue, and returns a
+# loss that nobody has waited for.
+Step = Callable[[Tensor], Tensor]
+
+# GPT-3's (Brown et al. 2020, App. B); they do not change what a step costs.
+LEARNING_RATE = 6e-4
+BETAS = (0.9, 0.95)
+WEIGHT_DECAY = 0.1
+
+
+def build(config: ModelConfig, work: Workload, device: torch.device) -> Step:
+    """The step of a workload on a fresh, seeded model."""
+    torch.backends.cuda.matmul.allow_tf32 = work.tf32
+    torch.backends.cudnn.allow_tf32 = work.tf32
+    with device:
+        model = GPT(config, work.attention)
+    if not work.autocast:
+        model = model.to(getattr(torch, work.dtype))
+    run: nn.Module = torch.compile(model) if work.compile else model  # type: ignore[assignment]
+    if work.mode == "forward":
+        return forward_step(run.eval(), work, device)
+    return training_step(run.train(), work, device)
+
+
+def training_step(model: nn.Module, work: Workload, device: torch.device) -> Step:
+    """Forward, backward and a fused AdamW update; float16 under autocast scales its gradients."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in model.parameters() if p.ndim < 2]},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=LEARNING_RATE,
+        betas=BETAS,
+        weight_decay=0.0,
+        fused=True,
+    )
+    scaling = work.autocast and work.dtype == "float16"
+    scaler = torch.amp.GradScaler(device.type, enabled=scaling)
+
+    def step(tokens: Tensor) -> Tensor:
+        with _casting(work, device):
+            loss = next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
+        torch.autograd.backward(scaler.scale(loss))
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return step
+
+
+def forward_step(model: nn.Module, work: Workload, device: torch.device) -> Step:
+    """Logits and loss without gradients."""
+
+    @torch.inference_mode()
+    def step(tokens: Tensor) -> Tensor:
+        with _casting(work, device):
+            return next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
+
+    return step
+
+
+def _casting(work: Workload, device: torch.device) -> AbstractContextManager[object]:
+    if not work.autocast:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, work.dtype))
