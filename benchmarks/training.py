@@ -1,0 +1,109 @@
+"""The model beside transformers' GPT-2, and the harness beside a bare loop, in turns.
+
+    python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 6]
+"""
+
+import argparse
+import time
+
+import torch
+import transformers
+from turns import in_turns
+
+from gptbench import presets
+from gptbench.config import ModelConfig, Workload
+from gptbench.worker import step, text
+from gptbench.worker.clock import HostClock
+from gptbench.worker.model import next_token_loss
+
+CPU = torch.device("cpu")
+
+
+def transformers_step(config: ModelConfig) -> step.Step:
+    """The same shape, loss and optimizer around transformers' model, with its fused attention."""
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            n_layer=config.n_layers,
+            n_embd=config.d_model,
+            n_head=config.n_heads,
+            n_positions=config.n_ctx,
+            vocab_size=config.vocab_size,
+            attn_pdrop=0.0,
+            embd_pdrop=0.0,
+            resid_pdrop=0.0,
+            attn_implementation="sdpa",
+            use_cache=False,
+        )
+    ).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=step.LEARNING_RATE, fused=True)
+
+    def run(tokens: torch.Tensor) -> torch.Tensor:
+        loss = next_token_loss(model(tokens[:, :-1]).logits, tokens[:, 1:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return run
+
+
+def compare_models(config: ModelConfig, work: Workload, rounds: int) -> None:
+    batch = text.batches(config, work, None, 1, CPU)[0]
+    ours, theirs = step.build(config, work, CPU), transformers_step(config)
+    for run in (ours, theirs) * 2:
+        run(batch)
+    ratio = in_turns(lambda: theirs(batch), lambda: ours(batch), rounds)
+    print(f"{config.name}, {work.batch_size} × {work.seq_len} tokens, float32, training on the CPU")
+    print(f"transformers {transformers.__version__:8s} {work.tokens / ratio.a_s:8.1f} tokens/s")
+    print(f"gptbench              {work.tokens / ratio.b_s:8.1f} tokens/s")
+    print(
+        f"gptbench is {1 / ratio.median:.3f} times as fast "
+        f"[{1 / ratio.high:.3f}, {1 / ratio.low:.3f}], to be at least 1\n"
+    )
+
+
+def compare_harness(rounds: int, steps: int = 8) -> None:
+    """What the harness reports against a stopwatch around the same steps."""
+    config = presets.load("scratchgpt")
+    work = Workload(batch_size=2, seq_len=128)
+    tokens = text.batches(config, work, None, 1, CPU)
+    run = step.build(config, work, CPU)
+    reported: list[float] = []
+
+    def bare() -> None:
+        for i in range(steps):
+            run(tokens[i % len(tokens)])
+
+    def harness() -> None:
+        clock = HostClock()
+        clock.start(steps)
+        for i in range(steps):
+            run(tokens[i % len(tokens)])
+            clock.mark()
+        reported.append(clock.stop().window_ns / 1e9)
+
+    bare(), harness()
+    reported.clear()
+    began = time.perf_counter()
+    ratio = in_turns(bare, harness, rounds)
+    elapsed = time.perf_counter() - began
+    print(f"{config.name}, windows of {steps} steps of {1000 * ratio.a_s / steps:.1f} ms")
+    print(
+        f"harness over bare loop: {ratio.median:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
+        f"to be within 2% ({2 * rounds} windows each, {elapsed:.0f} s)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="gpt2-small")
+    parser.add_argument("--seq-len", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    work = Workload(batch_size=1, seq_len=options.seq_len)
+    compare_models(presets.load(options.model), work, options.rounds)
+    compare_harness(max(12, options.rounds))
+
+
+if __name__ == "__main__":
+    main()

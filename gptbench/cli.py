@@ -1,0 +1,422 @@
+"""The command line: one short function a command.
+
+Each command imports what it needs, builds the nouns, calls one function and shows one answer.
+stdout gets the answer and nothing else; progress, caveats and errors go to stderr.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from gptbench import __version__
+from gptbench.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_QUESTION,
+    EXIT_REGRESSED,
+    EXIT_UNAVAILABLE,
+    GptbenchError,
+)
+
+app = typer.Typer(
+    name="gptbench",
+    help="FLOPs, memory and MFU of GPT models: counted, measured and explained.",
+    epilog="Any command takes --debug, which shows the traceback of an error.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """What stdout gets."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
+class ModeChoice(StrEnum):
+    """What a step does."""
+
+    train = "train"
+    forward = "forward"
+
+
+class AttentionChoice(StrEnum):
+    """How attention is computed: by one kernel, or written out."""
+
+    fused = "fused"
+    math = "math"
+
+
+class DeviceChoice(StrEnum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A preset's name, or a preset file (.toml).")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("-b", "--batch-size", metavar="B", min=1, help="Put B sequences in a step."),
+]
+SeqLen = Annotated[
+    int | None,
+    typer.Option(
+        "-t", "--seq-len", metavar="T", min=1, help="Give a sequence T tokens (default: n_ctx)."
+    ),
+]
+Mode = Annotated[ModeChoice, typer.Option(help="Train a step, or run forward only.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Choose what stdout gets.")]
+Devices = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", envvar="GPTBENCH_DEVICES", help="Add rows of a CSV to the peak table."
+    ),
+]
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One preset.")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """List the models that gptbench knows by name.
+
+    Example: gptbench presets gpt2-xl
+    """
+    from gptbench import flops, metrics, presets, record
+    from gptbench.report import table
+
+    models = {name: presets.load(name)} if name else presets.catalogue()
+
+    def document() -> Any:
+        return {
+            "models": [
+                {
+                    **record.to_builtins(m),
+                    "parameters": metrics.counted(flops.parameters(m)),
+                }
+                for m in models.values()
+            ]
+        }
+
+    one = next(iter(models.values()))
+    _show(format, [table.preset(one) if name else table.presets(models)], document)
+
+
+@app.command()
+def gpus(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="An id, a short name, or a name as drivers say it."),
+    ] = None,
+    devices: Devices = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show the peaks of devices: dense, per dtype, with sources.
+
+    Example: gptbench gpus a100
+    """
+    from gptbench import device
+    from gptbench.report import table
+
+    rows = device.table(devices)
+    found = device.find(name, rows) if name else rows
+    tables = [table.gpu(d) for d in found] if name else [table.gpus(found)]
+    _show(format, tables, lambda: {"devices": [device.document(d) for d in found]})
+
+
+@app.command()
+def flops(
+    model: ModelArgument,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    mode: Mode = ModeChoice.train,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
+    ] = False,
+    format: FormatOption = Format.table,
+) -> None:
+    """Count the FLOPs of a forward pass and a training step.
+
+    Example: gptbench flops gpt2-xl --check
+    """
+    from gptbench import metrics, presets
+    from gptbench.config import Workload, check_fits_context
+    from gptbench.report import table
+
+    config = presets.load(model)
+    work = Workload(batch_size=batch_size or 1, seq_len=seq_len or config.n_ctx, mode=mode.value)
+    check_fits_context(config, work)
+    tables = [table.ledger(config, work), table.conventions(config, work)]
+    checks = _check(config, work) if check else []
+    if checks:
+        tables.append(table.checks(checks))
+    _show(format, tables, lambda: {**metrics.flops_document(config, work), "checks": checks})
+    if any(c["difference"] for c in checks):
+        raise typer.Exit(EXIT_REGRESSED)
+
+
+@app.command()
+def throughput(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="A preset or a preset file (default: one to suit)."),
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
+    ] = None,
+    auto_batch: Annotated[
+        bool, typer.Option("--auto-batch", help="Find the largest batch that fits, and use it.")
+    ] = False,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    mode: Mode = ModeChoice.train,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="DTYPE", help="Multiply in float32, bfloat16 or float16."),
+    ] = None,
+    pure: Annotated[
+        bool, typer.Option("--pure", help="Store weights in DTYPE too, instead of autocast.")
+    ] = False,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
+    attention: Annotated[
+        AttentionChoice, typer.Option(help="Use one attention kernel, or write it out.")
+    ] = AttentionChoice.fused,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Time N steps (default: as many as fill 12 s)."),
+    ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Allow this much memory, such as 2GiB.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
+    ] = None,
+    peak: Annotated[
+        str | None,
+        typer.Option(metavar="RATE", help="State the peak: 125TFLOP/s, or 'none' for no MFU."),
+    ] = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Run here.")] = DeviceChoice.auto,
+    devices: Devices = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Write result.json, .csv, report.html."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Measure tokens/s and MFU of a model on this machine.
+
+    Example: gptbench throughput gpt2-small --gpu a100 --auto-batch --out results
+    """
+    from gptbench import metrics, record, throughput
+
+    folder = record.output_folder(out) if out else None
+    question = throughput.Question(
+        command=_command_line(),
+        model=model,
+        gpu=gpu,
+        device=device.value,
+        auto_batch=auto_batch,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        mode=mode.value,
+        dtype=dtype,
+        pure=pure,
+        tf32=tf32,
+        attention=attention.value,
+        compile=compile,
+        steps=steps,
+        memory_limit=memory_limit,
+        data=data,
+        peak=peak,
+        devices=devices,
+    )
+    with _progress() as progress:
+        rec = throughput.run(question, progress)
+    result = metrics.derive(rec)
+    metrics.refuse_impossible(result, rec)
+    if folder is not None:
+        _write_reports(folder, [rec])
+    _show_results(format, [rec])
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT...", help="Files that --out wrote: result.json.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Write result.csv and report.html there."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Make the tables and pages again, from records alone.
+
+    Example: gptbench report results/result.json --out results
+    """
+    from gptbench import record
+
+    folder = record.output_folder(out) if out else None
+    records = [record.read(path) for path in results]
+    if folder is not None:
+        _write_reports(folder, records)
+    _show_results(format, records)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"gptbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """FLOPs, memory and MFU of GPT models: counted, measured and explained."""
+
+
+def _check(config: Any, work: Any) -> list[dict[str, Any]]:
+    from gptbench import record, runner
+
+    with _progress() as progress:
+        checks = runner.check(record.CheckTask(model=config, workload=work), progress)
+    return [record.check_document(c) for c in checks]
+
+
+def _progress() -> Any:
+    from gptbench.report import progress, text
+
+    return progress.bar(text.console(stderr=True))
+
+
+def _show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> None:
+    """Give stdout the answer in the form that was asked for."""
+    if format is Format.json:
+        from gptbench import record
+
+        sys.stdout.write(record.dump_json(document()))
+    elif format is Format.csv:
+        from gptbench.report import delimited
+
+        sys.stdout.write("\n".join(delimited.table_csv(t) for t in tables))
+    elif format is Format.markdown:
+        from gptbench.report import markdown
+
+        sys.stdout.write("\n".join(markdown.render(t) for t in tables))
+    else:
+        from gptbench.report import text
+
+        console = text.console()
+        for t in tables:
+            text.show(t, console)
+
+
+def _show_results(format: Format, records: Sequence[Any]) -> None:
+    from gptbench import metrics
+    from gptbench.report import caveats, frame, table
+
+    derived = [metrics.derive(rec) for rec in records]
+    if format is Format.csv:
+        sys.stdout.write(frame.csv_text(frame.measurements(records)))
+        return
+    tables = []
+    for rec, result in zip(records, derived, strict=True):
+        tables.append(table.result(rec, result))
+        if rec.batch_search is not None:
+            tables.append(table.probes(rec.batch_search))
+    documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
+    _show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
+    sys.stdout.flush()
+    for result in derived:
+        for caveat in result.caveats:
+            print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
+
+
+def _write_reports(folder: Path, records: Sequence[Any]) -> None:
+    """result.json (of a single record), result.csv and report.html, each whole or not at all."""
+    from gptbench import metrics, record
+    from gptbench.report import frame, html
+
+    if len(records) == 1:
+        document = metrics.document(records[0], metrics.derive(records[0]))
+        record.write_whole(folder / "result.json", record.dump_json(document))
+    record.write_whole(folder / "result.csv", frame.csv_text(frame.measurements(records)))
+    record.write_whole(folder / "report.html", html.page(records))
+    print(f"Wrote {folder}/result.json, result.csv and report.html.", file=sys.stderr)
+
+
+def _command_line() -> str:
+    return shlex.join(["gptbench", *sys.argv[1:]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; nobody sees a traceback without --debug."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        status = _run([w for w in words if w != "--debug"])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); nothing is wrong and nobody is left to tell.
+        _discard_stdout()
+        status = EXIT_DONE
+    except GptbenchError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        status = error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        _discard_stdout()
+        _complain(f"the answer could not be written: {error.strerror or error}.")
+        status = EXIT_UNAVAILABLE
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; nothing was left half-written.")
+        status = EXIT_INTERRUPTED
+    return status
+
+
+def _run(words: list[str]) -> int:
+    try:
+        status = app(args=words, prog_name="gptbench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return EXIT_DONE
+    except click.ClickException as error:
+        error.show()
+        return EXIT_QUESTION
+    return status if isinstance(status, int) else EXIT_DONE
+
+
+def _complain(sentence: str) -> None:
+    print(f"Error: {sentence}", file=sys.stderr)
+
+
+def _discard_stdout() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's own flush cannot fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

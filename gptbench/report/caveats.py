@@ -1,0 +1,62 @@
+"""Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
+
+from gptbench.metrics import FEW_STEPS, Caveat
+from gptbench.units import percent
+
+CODES = (
+    "peak-unknown",
+    "peak-measured",
+    "over-stated-clock",
+    "over-peak",
+    "stalls",
+    "outliers",
+    "few-steps",
+)
+
+
+def sentence(caveat: Caveat) -> str:
+    """The caveat for a person. Raises ValueError for a code that has no sentence."""
+    match caveat:
+        case Caveat("peak-unknown", {"reason": reason}):
+            text = (
+                f"No MFU, because no peak is known: {str(reason).rstrip('.')}. State the dense "
+                "one with --peak, such as --peak 125TFLOP/s."
+            )
+        case Caveat("peak-measured", {"device": device}):
+            text = (
+                f"The peak is the best matrix-product rate measured on this {device}, not a "
+                "datasheet's: the MFU says how much of what is achievable here was achieved. "
+                "To judge by a datasheet, type --peak with its rate."
+            )
+        case Caveat("over-stated-clock", {"mfu": mfu, "device": device}):
+            text = (
+                f"An MFU of {percent(float(mfu))} is over 100% because {device} runs above the "
+                "clock its peak is stated for. Take it as full use of the card; for an exact "
+                "figure, type --peak with the rate at the clock it holds."
+            )
+        case Caveat("over-peak", {"mfu": mfu, "device": device}):
+            text = (
+                f"An MFU of {percent(float(mfu))} is impossible: the peak is not the one of this "
+                f"{device}, or the time is wrong. Do not use the number; look at 'gptbench gpus' "
+                "and state the peak with --peak."
+            )
+        case Caveat("stalls", {"share": share}):
+            text = (
+                f"Slow steps took {percent(float(share))} of the time: the window's tokens/s and "
+                "MFU are that much below the median step's. Close what else runs on the machine "
+                "and measure again, or quote the median as the speed without stalls."
+            )
+        case Caveat("outliers", {"severe": severe, "steps": steps}):
+            text = (
+                f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
+                "by over three interquartile ranges. They are kept in every number; if there are "
+                "many, measure again on a quieter machine."
+            )
+        case Caveat("few-steps", {"steps": steps}):
+            text = (
+                f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
+                f"--steps {FEW_STEPS * 3}, or leave --steps out and let the window fill."
+            )
+        case _:
+            raise ValueError(f"no sentence for the caveat {caveat.code!r}")
+    return text

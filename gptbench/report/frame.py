@@ -1,0 +1,121 @@
+"""Records as one tidy pandas frame: a row a measurement, base units, empty where unknown."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from gptbench import metrics, record
+from gptbench.metrics import CONFIDENCE, Metrics
+from gptbench.record import Record
+from gptbench.report.table import FORMULA_STARTS
+from gptbench.stats import Interval
+
+# Name and meaning of each column, in order.
+COLUMNS: dict[str, str] = {
+    "schema_version": "version of the record that the row is from",
+    "run": "first 12 hex digits of the SHA-256 of the record, the same on any machine",
+    "model": "name of the model",
+    "mode": "train or forward",
+    "device": "the device's name as its driver reports it",
+    "dtype": "number format that the matrix products multiplied in",
+    "attention": "fused or math",
+    "compile": "whether torch.compile was used",
+    "batch_size": "sequences a step",
+    "seq_len": "tokens a sequence",
+    "parameters": "parameters of the model",
+    "metric": "what was measured or counted",
+    "stat": "median, window, sample (one timed step), max, largest or exact",
+    "step": "number of the timed step from 1; empty unless stat is sample",
+    "value": "the value in `unit`; empty where it is unknown",
+    "low": "lower end of the interval",
+    "high": "upper end of the interval",
+    "confidence": "confidence of the interval, within the run",
+    "unit": "unit of value, low and high; 1 for fractions and counts",
+    "n": "timed steps behind the value",
+    "n_effective": "independent samples that they are worth",
+    "gptbench_version": "version that measured",
+    "started_at": "UTC, ISO 8601",
+}
+
+_INTEGERS = ("schema_version", "batch_size", "seq_len", "parameters", "step", "n")
+_FLOATS = ("value", "low", "high", "confidence", "n_effective")
+_FORMULA = re.compile(rf"^\s*(?=[{re.escape(FORMULA_STARTS)}])")
+
+
+def measurements(records: Sequence[Record], samples: bool = True) -> pd.DataFrame:
+    """Every derived number of the records, and with `samples` every timed step."""
+    rows = [row for rec in records for row in _rows(rec, samples)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
+    return frame.astype(kinds)
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """The frame as RFC 4180 CSV, floats at full precision, no text cell a spreadsheet would run."""
+    safe = frame.copy()
+    for name in safe.columns:
+        if pd.api.types.is_string_dtype(safe[name]):
+            safe[name] = safe[name].str.replace(_FORMULA, "'", regex=True)
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
+def _rows(rec: Record, samples: bool) -> Iterator[dict[str, Any]]:
+    found = metrics.derive(rec)
+    shared = _shared(rec, found)
+    for row in _derived(rec, found):
+        yield {**shared, **row}
+    if samples:
+        for number, ns in enumerate(rec.measurement.step_ns, 1):
+            sample = _row("step_time_s", "sample", ns / 1e9, "s")
+            yield {**shared, **sample, "step": number}
+
+
+def _shared(rec: Record, found: Metrics) -> dict[str, Any]:
+    content = record.dump_json(record.to_builtins(rec)).encode()
+    return {
+        "schema_version": rec.schema_version,
+        "run": hashlib.sha256(content).hexdigest()[:12],
+        "model": rec.model.name,
+        "mode": rec.workload.mode,
+        "device": rec.device.name,
+        "dtype": rec.workload.matmul_dtype,
+        "attention": rec.workload.attention,
+        "compile": rec.workload.compile,
+        "batch_size": rec.workload.batch_size,
+        "seq_len": rec.workload.seq_len,
+        "parameters": found.parameters.total,
+        "gptbench_version": rec.gptbench_version,
+        "started_at": rec.started_at,
+    }
+
+
+def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
+    window = {"n": found.step_time_s.n}
+    search = rec.batch_search
+    largest = None if search is None else search.max_batch_size
+    yield _estimate("tokens_per_s", found.tokens_per_s, "token/s")
+    yield _row("tokens_per_s", "window", found.window_tokens_per_s, "token/s") | window
+    yield _estimate("step_time_s", found.step_time_s, "s")
+    yield _row("mfu", "window", found.mfu, "1") | window
+    yield _row("hfu", "window", found.hfu, "1") | window
+    yield _row("achievable_mfu", "window", found.achievable_mfu, "1") | window
+    yield _row("peak_memory_bytes", "max", rec.measurement.peak_memory_bytes, "B")
+    yield _row("max_batch_size", "largest", largest, "1")
+    yield _row("flops_per_token", "exact", found.flops.per_token, "FLOP/token")
+
+
+def _estimate(metric: str, interval: Interval, unit: str) -> dict[str, Any]:
+    return _row(metric, "median", interval.median, unit) | {
+        "low": interval.low,
+        "high": interval.high,
+        "confidence": CONFIDENCE,
+        "n": interval.n,
+        "n_effective": interval.n_effective,
+    }
+
+
+def _row(metric: str, stat: str, value: float | None, unit: str) -> dict[str, Any]:
+    return {"metric": metric, "stat": stat, "value": value, "unit": unit}

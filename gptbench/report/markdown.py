@@ -1,0 +1,42 @@
+"""Tables for GitHub: aligned in the source too, with nothing in a cell taken for markup."""
+
+import re
+from collections.abc import Iterable
+
+from gptbench.report.table import Cell, Column, Table
+
+# Brackets are left alone where they make no link, underscores where they are inside of a word.
+_SPECIAL = re.compile(r"[\\`*|~#]|\](?=[(\[])|(?<!\w)_|_(?!\w)")
+
+
+def escape(text: str) -> str:
+    """Text that GitHub shows as it is, on one line."""
+    safe = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(lambda found: "\\" + found[0], safe)
+
+
+def render(table: Table) -> str:
+    """The table with its title as a heading and its notes beneath; totals are bold."""
+    header = tuple(escape(column.name) for column in table.columns)
+    body = [tuple(escape(str(cell)) for cell in row) for row in table.body]
+    body += [tuple(map(_bold, row)) for row in table.totals]
+    widths = [max(3, *(len(row[i]) for row in (header, *body))) for i in range(len(header))]
+    rules = (
+        "-" * (width - 1) + ":" if column.right else "-" * width
+        for column, width in zip(table.columns, widths, strict=True)
+    )
+    lines = [_line(row, table.columns, widths) for row in (header, tuple(rules), *body)]
+    blocks = [f"### {escape(table.title)}", "\n".join(lines), *map(escape, table.notes)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _bold(cell: Cell) -> str:
+    return f"**{escape(str(cell))}**" if str(cell) else ""
+
+
+def _line(cells: tuple[str, ...], columns: Iterable[Column], widths: list[int]) -> str:
+    padded = (
+        cell.rjust(width) if column.right else cell.ljust(width)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    )
+    return f"| {' | '.join(padded)} |"

@@ -1,0 +1,368 @@
+"""Charts as inline SVG: matplotlib draws, the page's CSS variables colour, the same bytes always.
+
+A figure is drawn in marker colours that stand for roles (ink, accent, ...), then its SVG is cleaned
+for a page: markers become `var(--ink)`, text stays text in the page's font, unused ids and all
+metadata go, and a title and a description say in words what the chart shows. No text of a record
+is drawn: names are for the page around it.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from xml.etree import ElementTree as ET
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gptbench import flops, stats
+from gptbench.config import ModelConfig, Workload
+from gptbench.metrics import Metrics
+from gptbench.record import BatchSearch, Probe, Record
+from gptbench.units import gib, percent, seconds, si
+
+# Colours that stand for roles until they are replaced; near to what they become, for an eye that
+# looks at a figure before it is.
+ROLES = {
+    "ink": "#1a1b1c",
+    "muted": "#6a6b6c",
+    "rule": "#dadbdc",
+    "accent": "#0a5fa1",
+    "second": "#c45a01",
+    "third": "#01806b",
+    "rest": "#e4e5e6",
+}
+INK, MUTED, RULE = ROLES["ink"], ROLES["muted"], ROLES["rule"]
+ACCENT, SECOND, THIRD, REST = (ROLES[r] for r in ("accent", "second", "third", "rest"))
+
+STYLE: dict[str, object] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gptbench",
+    "text.parse_math": False,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+WIDTH_IN = 7.6
+
+# More points than pixels say nothing more: runs of steps are drawn by their extremes.
+MOST_POINTS = 1200
+DOTTED_UP_TO = 150
+
+_XLINK = "{http://www.w3.org/1999/xlink}"
+_REFERENCE = re.compile(r"#([\w-]+)")
+_FONT = re.compile(r"font(-family)?: [^;]*;?\s*")
+_SIZE = re.compile(r"font: (?:\w+ )*([0-9.]+px)")
+
+
+def step_times(rec: Record, metrics: Metrics) -> str:
+    """Every step over its number: warm-up shaded, the median with its interval, outliers marked."""
+    warm = [ns / 1e9 for ns in rec.measurement.warmup_ns]
+    timed = [ns / 1e9 for ns in rec.measurement.step_ns]
+    median = metrics.step_time_s
+    with _style():
+        figure, (axes,) = _figure(2.9)
+        top = _scale_of_steps(axes, timed, median)
+        if warm:
+            axes.axvspan(0.5 - len(warm), 0.5, color=REST, alpha=0.55, lw=0)
+            _series(axes, 1 - len(warm), [min(t, top) for t in warm], MUTED)
+        _series(axes, 1, timed, ACCENT)
+        axes.axhspan(median.low, median.high, color=ACCENT, alpha=0.18, lw=0)
+        axes.axhline(median.median, color=ACCENT, lw=1, ls=(0, (4, 3)))
+        _mark_outliers(axes, timed, top)
+        _mark_off_scale(axes, warm, top)
+        axes.set_xlim(0.5 - len(warm), len(timed) + 0.5)
+        axes.set_xlabel("timed step (shaded before step 1: warm-up, not counted)")
+        axes.set_ylabel("time of a step")
+        text = (
+            f"{len(timed)} timed steps after {len(warm)} of warm-up: median "
+            f"{seconds(median.median)}, from {seconds(min(timed))} to {seconds(max(timed))}, "
+            f"{metrics.outliers_mild} mild and {metrics.outliers_severe} severe outliers."
+        )
+        return _svg(figure, "steps", "Time of each step", text)
+
+
+def batch_curve(search: BatchSearch, work: Workload) -> str:
+    """Tokens/s and memory over the batch sizes that were tried, with the limit and what failed."""
+    fits = sorted((p for p in search.probes if p.fits), key=lambda p: p.batch_size)
+    fails = [p.batch_size for p in search.probes if not p.fits]
+    with _style():
+        figure, (speed, memory) = _figure(2.9, panels=2)
+        _speed_panel(speed, fits, work)
+        _memory_panel(memory, fits, search)
+        for axes in (speed, memory):
+            _edge(axes, max(p.batch_size for p in search.probes), fails)
+        tried = f"{len(search.probes)} batch sizes tried, {len(fails)} of them did not fit"
+        text = f"{tried}; {search.max_batch_size} is the largest within {gib(search.limit_bytes)}."
+        return _svg(figure, "batch", "Speed and memory over the batch size", text)
+
+
+def mfu_bar(rec: Record, metrics: Metrics) -> str:
+    """What became of the device's peak, from 0 to 100% of it; empty where no peak is known."""
+    if metrics.mfu is None or metrics.hfu is None:
+        return ""
+    without_stalls = metrics.mfu * metrics.tokens_per_s.median / metrics.window_tokens_per_s
+    parts = [
+        ("MFU", metrics.mfu, ACCENT),
+        ("recomputed", metrics.hfu - metrics.mfu, SECOND),
+        ("slow steps and gaps", max(0.0, without_stalls - metrics.mfu), THIRD),
+    ]
+    parts.append(("rest of the peak", max(0.0, 1 - sum(p[1] for p in parts)), REST))
+    with _style():
+        figure, (axes,) = _figure(1.35)
+        _stack(axes, [p for p in parts if p[1] >= 0.0005])
+        achievable = rec.device.achievable_flops_per_s
+        if achievable is not None and metrics.peak_flops_per_s != achievable:
+            _mark_achievable(axes, achievable / (metrics.peak_flops_per_s or 1))
+        axes.set_axis_off()
+        words = ", ".join(f"{name} {percent(share)}" for name, share, _ in parts if share >= 0.0005)
+        return _svg(figure, "mfu", "Where the peak went", f"Of the device's peak: {words}.")
+
+
+def components(model: ModelConfig, work: Workload) -> str:
+    """Share of the forward FLOPs that each kind of matrix product takes."""
+    rows = flops.matmuls(model, work)
+    total = flops.forward_flops(rows)
+    with _style():
+        figure, (axes,) = _figure(0.34 * len(rows) + 0.2)
+        axes.set_position((0.15, 0.02, 0.66, 0.96))
+        at = range(len(rows))
+        axes.barh(at, [row.flops / total for row in rows], height=0.62, color=ACCENT)
+        for i, row in enumerate(rows):
+            label = f"  {percent(row.flops / total)}   {si(row.flops)}"
+            axes.text(row.flops / total, i, label, va="center", color=INK)
+        axes.set_yticks(at, [row.name for row in rows])
+        axes.invert_yaxis()
+        axes.set_xticks([])
+        axes.spines[["bottom"]].set_visible(False)
+        axes.tick_params(length=0)
+        largest = max(rows, key=lambda row: row.flops)
+        share = percent(largest.flops / total)
+        text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
+        return _svg(figure, "components", "FLOPs of a forward pass by matrix product", text)
+
+
+# -- parts of the charts ------------------------------------------------------------------------
+
+
+def _figure(height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure with its panels at fixed places: nothing moves with the width of a label."""
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    room = 0.88 / panels
+    axes = [
+        figure.add_axes((0.1 + room * i, 0.2, room - (0.13 if panels > 1 else 0), 0.68))
+        for i in range(panels)
+    ]
+    for panel in axes:
+        panel.tick_params(length=3)
+    return figure, axes
+
+
+def _scale_of_steps(axes: Axes, timed: Sequence[float], median: stats.Interval) -> float:
+    """Set the scale to the timed steps, at most twice their median; return its top."""
+    # Scatter of under a percent is to look small: the scale spans 10% of the median at the least.
+    low = min(min(timed), 0.95 * median.median)
+    top = min(max(*timed, 1.05 * median.median), 2 * median.median)
+    margin = 0.08 * (top - low)
+    axes.set_ylim(low - margin, top + margin)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    return top
+
+
+def _series(axes: Axes, first: int, times: Sequence[float], color: str) -> None:
+    points = _thinned(list(enumerate(times, first)))
+    marker = "o" if len(points) <= DOTTED_UP_TO else ""
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, color=color, lw=0.9, marker=marker, ms=2.6)
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most MOST_POINTS points: the least and the largest of each run, so that spikes stay."""
+    if len(points) <= MOST_POINTS:
+        return points
+    runs = MOST_POINTS // 2
+    bounds = [len(points) * i // runs for i in range(runs + 1)]
+    kept = []
+    for start, end in pairwise(bounds):
+        run = points[start:end]
+        extremes = {min(run, key=lambda p: p[1]), max(run, key=lambda p: p[1])}
+        kept += sorted(extremes)
+    return kept
+
+
+def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
+    """Mild outliers as hollow triangles, severe ones as filled ones: classes by shape."""
+    first, third = stats.quantile(timed, 0.25), stats.quantile(timed, 0.75)
+    mild, severe = third + 1.5 * (third - first), third + 3 * (third - first)
+    slow = [(i, min(t, top), t > severe) for i, t in enumerate(timed, 1) if t > mild]
+    for is_severe, face, name in ((False, "none", "mild"), (True, SECOND, "severe")):
+        marked = sorted(slow, key=lambda s: -s[1])[:MOST_POINTS]
+        points = [(x, y) for x, y, s in marked if s is is_severe]
+        if points:
+            x, y = zip(*points, strict=True)
+            label = f"{name} outlier"
+            axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label, clip_on=False)
+    if slow:
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)
+
+
+def _mark_off_scale(axes: Axes, warm: Sequence[float], top: float) -> None:
+    """Say how long the longest step of the warm-up took, where it is over the edge."""
+    if warm and max(warm) > top:
+        at = 1 - len(warm) + warm.index(max(warm))
+        label = f" {seconds(max(warm))}, off the scale"
+        axes.plot([at], [top], "^", ms=5, color=MUTED, clip_on=False)
+        axes.annotate(label, (at, top), xytext=(4, 9), textcoords="offset points", color=MUTED)
+
+
+def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:
+    timed = [(p.batch_size, p.step_ns) for p in fits if p.step_ns]
+    sizes = [size for size, _ in timed]
+    rates = [size * work.seq_len / (ns / 1e9) for size, ns in timed]
+    axes.plot(sizes, rates, color=ACCENT, lw=1.2, marker="o", ms=4, clip_on=False)
+    axes.set_title("tokens/s, one step each", color=INK)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, digits=3)))
+    axes.set_ylim(0, 1.15 * max(rates, default=1))
+
+
+def _memory_panel(axes: Axes, fits: Sequence[Probe], search: BatchSearch) -> None:
+    held = [(p.batch_size, p.peak_memory_bytes / 2**30) for p in fits if p.peak_memory_bytes]
+    limit = search.limit_bytes / 2**30
+    axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4, clip_on=False)
+    axes.axhline(limit, color=SECOND, lw=1.2, ls=(0, (4, 3)))
+    axes.annotate(
+        f"limit {gib(search.limit_bytes)}",
+        (0, limit),
+        xytext=(4, 5),
+        textcoords="offset points",
+        color=INK,
+    )
+    axes.set_title("peak memory, GiB", color=INK)
+    axes.set_ylim(0, 1.2 * max(limit, *(size for _, size in held), 0))
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _edge(axes: Axes, largest: int, fails: Sequence[int]) -> None:
+    """Crosses at the batch sizes that did not fit, at the foot of the panel."""
+    if fails:
+        axes.plot(fails, [0] * len(fails), "x", ms=6, mew=1.6, color=SECOND, clip_on=False)
+        axes.annotate(
+            "did not fit",
+            (max(fails), 0),
+            xytext=(-7, 7),
+            textcoords="offset points",
+            ha="right",
+            color=INK,
+        )
+    axes.set_xlim(0, 1.04 * largest)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("batch size")
+
+
+def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
+    """One bar of the parts; the first is labelled at its start, the last at its end."""
+    axes.set_position((0.01, 0.04, 0.98, 0.92))
+    axes.set_ylim(-1.5, 1.5)
+    axes.set_xlim(0, max(1.0, sum(p[1] for p in parts)))
+    left = 0.0
+    for name, share, color in parts:
+        axes.barh(0, share, left=left, height=1.0, color=color)
+        label = f"{name} {percent(share)}"
+        if left == 0:
+            axes.text(0, 0.75, label, va="bottom", weight="bold")
+        elif name == parts[-1][0]:
+            axes.text(left + share, 0.75, label, va="bottom", ha="right", color=MUTED)
+        else:
+            axes.text(left, -0.75, label, va="top", color=INK)
+        left += share
+
+
+def _mark_achievable(axes: Axes, share: float) -> None:
+    axes.plot([share, share], [-0.65, 0.65], color=INK, lw=1.5)
+    label = f"achievable {percent(share)}"
+    axes.text(share, -0.75, label, va="top", ha="right", color=INK)
+
+
+# -- from a figure to a page --------------------------------------------------------------------
+
+
+def _style() -> "matplotlib.style.context":
+    """Our look over matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def _svg(figure: Figure, prefix: str, title: str, description: str) -> str:
+    """The figure as an SVG element for a page; `prefix` keeps its ids apart from other figures'."""
+    file = io.BytesIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(file, metadata=metadata)
+    root = ET.fromstring(file.getvalue())  # noqa: S314 - written by the line above
+    _drop(root, ("metadata", "style"))
+    _clean(root, prefix)
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-labelledby": f"{prefix}-title {prefix}-desc",
+    }
+    for at, (tag, words) in enumerate((("title", title), ("desc", description))):
+        element = ET.Element(tag, {"id": f"{prefix}-{tag}"})
+        element.text = words
+        root.insert(at, element)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _drop(root: ET.Element, names: Sequence[str]) -> None:
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in names:
+                parent.remove(child)
+
+
+def _clean(root: ET.Element, prefix: str) -> None:
+    """No namespaces, only ids that are used, roles for marker colours, the page's own font."""
+    used = {name for e in root.iter() for v in e.attrib.values() for name in _REFERENCE.findall(v)}
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.text = (element.text or "").strip() or None
+        element.tail = None
+        attributes = {}
+        for key, value in element.attrib.items():
+            if key == "id":
+                if value in used:
+                    attributes["id"] = f"{prefix}-{value}"
+            else:
+                attributes[key.removeprefix(_XLINK)] = _attribute(value, used, prefix)
+        element.attrib = attributes
+
+
+def _attribute(value: str, used: set[str], prefix: str) -> str:
+    for role, marker in ROLES.items():
+        value = value.replace(marker, f"var(--{role})")
+    size = _SIZE.search(value)
+    if size:
+        value = _FONT.sub(f"font-size: {size[1]}; ", value, count=1)
+    return _REFERENCE.sub(
+        lambda found: f"#{prefix}-{found[1]}" if found[1] in used else found[0], value
+    )

@@ -1,0 +1,96 @@
+"""Tables on a terminal: ruled lightly, aligned, plain where nobody watches.
+
+Nothing in a cell is taken for markup, no number is ever cut, and where the output is no terminal
+no line is wrapped to a width that nobody chose.
+"""
+
+import sys
+
+from rich.box import HORIZONTALS
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as Grid
+from rich.text import Text
+
+from gptbench.report.table import Cell, Column, Table
+
+# Wide enough for every table in full, where no terminal says how wide it is.
+PIPE_WIDTH = 160
+
+# Prose is set narrower than a wide terminal: a line of text is read, not scanned.
+NOTE_WIDTH = 100
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr; without colours where it is no terminal or NO_COLOR is set."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if stream.isatty() else PIPE_WIDTH,
+    )
+
+
+def show(table: Table, console: Console) -> None:
+    """Print a table, its title above and its notes dim beneath."""
+    console.print(_text(table.title, "bold"))
+    console.print()
+    grid = _fitting(table, console)
+    # A number that does not fit runs over the edge: an ellipsis would hide that it is one.
+    console.print(grid, width=max(console.width, _least(grid, console)), crop=False)
+    console.print()
+    for note in table.notes:
+        console.print(_text(note, "dim"), width=min(console.width, NOTE_WIDTH))
+    if table.notes:
+        console.print()
+
+
+def _fitting(table: Table, console: Console) -> Grid:
+    """The grid in full where it fits; else with narrow gaps; else without the spare columns."""
+    every = range(len(table.columns))
+    needed = [i for i in every if not table.columns[i].spare]
+    for kept, gap in ((list(every), 1), (list(every), 0), (needed, 1)):
+        grid = _grid(table, kept, gap)
+        if _least(grid, console) <= console.width:
+            return grid
+    return _grid(table, needed, 0)
+
+
+def _least(grid: Grid, console: Console) -> int:
+    """The width that the grid needs with its prose wrapped as much as can be."""
+    return Measurement.get(console, console.options.update(width=10_000), grid).minimum
+
+
+def _grid(table: Table, kept: list[int], gap: int) -> Grid:
+    grid = Grid(
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, gap, 0, 0),
+        header_style="dim",
+        border_style="dim",
+    )
+    for i in kept:
+        _add_column(grid, table.columns[i])
+    for row in table.body:
+        grid.add_row(*(_text(row[i]) for i in kept))
+    if table.totals:
+        grid.add_section()
+    for row in table.totals:
+        grid.add_row(*(_text(row[i]) for i in kept))
+    return grid
+
+
+def _add_column(grid: Grid, column: Column) -> None:
+    grid.add_column(
+        _text(column.name),
+        justify="right" if column.right else "left",
+        no_wrap=not column.wraps,
+    )
+
+
+def _text(cell: Cell, style: str = "") -> Text:
+    """A cell as it is, without what could move a terminal's cursor or change its colours."""
+    return Text("".join(c if c.isprintable() else "�" for c in str(cell)), style=style)

@@ -1,0 +1,279 @@
+"""The shape of the package: imports point down, and every third-party package has one home.
+
+Each rule is a function from a module's name and source to what is wrong with it, so that a planted
+source can prove that the rule is able to fail.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gptbench"
+
+# Bottom first. A module imports only from floors below its own.
+FLOORS = (
+    ("errors",),
+    ("units", "stats"),
+    ("config", "device"),
+    ("presets", "record", "flops"),
+    ("memory",),
+    ("roofline",),
+    ("metrics", "meter"),
+    # The worker's tower.
+    ("worker.model", "worker.clock", "worker.oom", "worker.memory_limit", "worker.text"),
+    ("worker.calibrate", "worker.step", "worker.distributed"),
+    ("worker.telemetry",),
+    ("worker.measure", "worker.profile"),
+    ("worker.crosscheck", "worker.train", "worker.generate"),
+    ("worker.__main__",),
+    # The front.
+    ("runner",),
+    ("batch",),
+    ("throughput",),
+    ("compare", "sweep"),
+    ("report.table", "report.caveats"),
+    ("report.delimited", "report.frame", "report.markdown", "report.plot"),
+    ("report.text", "report.progress", "report.html"),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {module: height for height, floor in enumerate(FLOORS) for module in floor}
+
+# Every third-party package has one home: modules, or a folder (with its dot).
+HOMES = {
+    "torch": ("worker.",),
+    "fvcore": ("worker.crosscheck",),
+    "transformers": ("worker.",),
+    "pynvml": ("worker.telemetry",),
+    "psutil": ("runner", "batch", "worker."),
+    "msgspec": ("presets", "record", "runner", "worker."),
+    "pandas": ("report.frame",),
+    "matplotlib": ("report.plot",),
+    "rich": ("report.text", "report.progress"),
+    "jinja2": ("report.html",),
+    "typer": ("cli",),
+    "click": ("cli",),
+    # Standard library, but a way around every rule here: imports by a name made at run time.
+    "importlib": ("worker.__main__",),
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {name for name in MODULES if name.rpartition(".")[2] == "__init__"}
+BUILT_OF = {name: source for name, source in MODULES.items() if name not in PACKAGES}
+
+
+def imported(source: str) -> Iterator[str]:
+    """Dotted names that a module imports, at any depth; relative ones begin with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "__import__":
+            yield "importlib"
+
+
+def within(source: str) -> set[str]:
+    """The modules of gptbench among them, by the names of the floors."""
+    found = set()
+    for name in imported(source):
+        if name.startswith("gptbench."):
+            inner = name.removeprefix("gptbench.")
+            found.add(inner if inner in FLOOR else inner.rpartition(".")[0] or inner)
+    return found - {"__version__"}
+
+
+def upward(module: str, source: str) -> list[str]:
+    """Imports that do not point down."""
+    return sorted(m for m in within(source) if FLOOR.get(m, len(FLOORS)) >= FLOOR[module])
+
+
+def strangers(module: str, source: str) -> list[str]:
+    """Third-party packages that are not at home in the module."""
+    roots = {name.split(".")[0] for name in imported(source)} - {"gptbench"}
+    foreign = {root for root in roots if root in HOMES or root not in sys.stdlib_module_names}
+    return sorted(
+        root
+        for root in foreign
+        if not any(
+            module == home or (home[-1] == "." and module.startswith(home))
+            for home in HOMES.get(root, ())
+        )
+    )
+
+
+def deferred(source: str) -> list[int]:
+    """Lines of imports inside of functions."""
+    return sorted(
+        inner.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+    )
+
+
+def reached(start: str, sources: dict[str, str]) -> set[str]:
+    """Modules that a chain of imports leads to, over what functions import too."""
+    seen: set[str] = set()
+    todo = {start}
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        todo |= within(sources.get(module, "")) - seen
+    return seen
+
+
+def in_worker(modules: set[str]) -> set[str]:
+    return {m for m in modules if m == "worker" or m.startswith("worker.")}
+
+
+# -- the rules --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_every_module_stands_on_a_floor(module):
+    assert module in FLOOR
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_imports_point_down(module):
+    assert upward(module, BUILT_OF[module]) == []
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_third_party_packages_stay_at_home(module):
+    assert strangers(module, BUILT_OF[module]) == []
+
+
+@pytest.mark.parametrize("module", sorted(BUILT_OF.keys() - {"cli"}))
+def test_only_the_command_line_imports_inside_functions(module):
+    assert deferred(BUILT_OF[module]) == []
+
+
+@pytest.mark.parametrize("module", [m for m in BUILT_OF if not m.startswith("worker.")])
+def test_no_chain_of_imports_leads_from_the_front_to_torch(module):
+    assert in_worker(reached(module, BUILT_OF)) == set()
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_importing_a_package_imports_nothing_else(package):
+    assert list(imported(MODULES[package])) == []
+
+
+# -- and that each can fail -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("flops", "from gptbench import metrics", ["metrics"]),
+        ("flops", "from gptbench.report.text import show", ["report.text"]),
+        ("flops", "import gptbench.cli", ["cli"]),
+        ("flops", "from gptbench.record import Record", ["record"]),
+        ("runner", "def f():\n    from gptbench.batch import search", ["batch"]),
+        ("errors", "from gptbench import nowhere", ["nowhere"]),
+        ("errors", "from gptbench.nowhere import thing", ["nowhere"]),
+        ("flops", "from gptbench.config import ModelConfig", []),
+    ],
+)
+def test_an_import_that_points_up_is_seen(module, source, found):
+    assert upward(module, source) == found
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("flops", "import torch", ["torch"]),
+        ("flops", "from torch.nn import functional as F", ["torch"]),
+        ("flops", "def f():\n    import torch.nn", ["torch"]),
+        ("runner", "import gptbench.worker.model, torch", ["torch"]),
+        ("metrics", "import pandas as pd", ["pandas"]),
+        ("report.text", "import matplotlib", ["matplotlib"]),
+        ("cli", "from rich.console import Console", ["rich"]),
+        ("flops", "import numpy", ["numpy"]),
+        ("runner", "import importlib", ["importlib"]),
+        ("runner", "from importlib import import_module", ["importlib"]),
+        ("runner", "__import__('torch')", ["importlib"]),
+        ("flops", "from . import config", [""]),
+        ("worker.model", "import torch\nimport math", []),
+    ],
+)
+def test_a_package_away_from_home_is_seen(module, source, found):
+    assert strangers(module, source) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("def f():\n    import json", [2]),
+        ("async def f():\n    from json import dumps", [2]),
+        ("class C:\n    def f(self):\n        if self:\n            import json", [4]),
+        ("import json", []),
+    ],
+)
+def test_an_import_inside_of_a_function_is_seen(source, lines):
+    assert deferred(source) == lines
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["from gptbench import worker", "def f():\n    from gptbench.worker.model import GPT"],
+)
+def test_a_chain_that_leads_to_torch_is_seen(planted):
+    chain = {"cli": "def f():\n    from gptbench import runner", "runner": planted}
+    assert in_worker(reached("cli", chain)) != set()
+
+
+# -- the same, at run time --------------------------------------------------------------------
+
+HEAVY = {"torch", "numpy", "pandas", "matplotlib", "pydantic", "jinja2"}
+
+PROBE = """
+import json, sys
+{before}
+from gptbench.cli import main
+try:
+    status = main({arguments!r})
+except SystemExit as end:
+    status = end.code
+print(json.dumps([status or 0, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def loaded(*arguments, before=""):
+    """What a child process has in sys.modules after the command, which must succeed."""
+    code = PROBE.format(before=before, arguments=list(arguments))
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+        timeout=60,
+    )
+    status, modules = json.loads(child.stderr.splitlines()[-1])
+    assert status == 0
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "command", [("flops", "gpt2-xl"), ("presets",), ("gpus", "a100"), ("--help",)], ids=" ".join
+)
+def test_analysis_loads_nothing_heavy(command):
+    assert loaded(*command) & HEAVY == set()
+
+
+def test_the_probe_sees_what_is_loaded():
+    assert loaded("flops", "gpt2-xl", before="import jinja2") & HEAVY == {"jinja2"}

@@ -1,0 +1,100 @@
+"""The batch search, over memories that are lines, curves, and lies of the prediction."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptbench import batch
+from gptbench.errors import OutOfMemoryError
+from gptbench.record import Probe
+
+MEMORIES = st.builds(
+    dict,
+    fixed=st.floats(1e8, 5e9),
+    each=st.floats(5e6, 4e8),
+    bend=st.sampled_from([0.0, 1e3, 1e4]),
+    room=st.floats(1.5, 500.0),
+    # How wrong the prediction is: from a hundredth to a hundred times the truth.
+    wrong=st.sampled_from([0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 100.0]),
+)
+
+
+def searched(memory, largest=batch.LARGEST):
+    def needs(b):
+        return memory["fixed"] + memory["each"] * b + memory["bend"] * b * b
+
+    limit = int(memory["fixed"] + memory["each"] * memory["room"] + memory["bend"])
+    tried = []
+
+    def probe(b):
+        tried.append(b)
+        fits = needs(b) <= limit
+        return Probe(batch_size=b, fits=fits, peak_memory_bytes=int(needs(b)) if fits else None)
+
+    prior = (memory["fixed"] * memory["wrong"], memory["each"] * memory["wrong"])
+    best = 0
+    while needs(best + 1) <= limit:
+        best += 1
+    return batch.search(probe, batch.Limit(limit, "test"), prior, largest), best, tried
+
+
+@given(MEMORIES)
+def test_the_answer_is_exact_however_wrong_the_prediction(memory):
+    found, best, _ = searched(memory)
+    assert found.max_batch_size == best
+
+
+@given(MEMORIES)
+def test_the_answer_ran_and_its_successor_did_not(memory):
+    found, _, _ = searched(memory)
+    outcome = {p.batch_size: p.fits for p in found.probes}
+    assert outcome[found.max_batch_size]
+    assert not outcome[found.max_batch_size + 1]
+
+
+@given(MEMORIES)
+def test_no_batch_size_is_tried_twice(memory):
+    _, _, tried = searched(memory)
+    assert len(tried) == len(set(tried))
+
+
+@given(MEMORIES)
+def test_probes_are_few_even_where_the_prediction_is_far_off(memory):
+    _, _, tried = searched(memory)
+    assert len(tried) <= 24
+
+
+def test_five_probes_are_enough_where_the_prediction_is_right_and_memory_is_a_line():
+    memory = {"fixed": 1e9, "each": 4e7, "bend": 0.0, "room": 245.5, "wrong": 1.0}
+    _, best, tried = searched(memory)
+    assert best == 245
+    assert len(tried) <= 5
+
+
+@given(MEMORIES, st.integers(1, 40))
+def test_a_largest_batch_that_was_asked_for_ends_the_search(memory, largest):
+    found, best, tried = searched(memory, largest)
+    assert found.max_batch_size == min(best, largest)
+    assert max(tried) <= largest
+
+
+def test_a_search_that_ended_at_the_largest_asked_for_says_so():
+    memory = {"fixed": 1e9, "each": 1e7, "bend": 0.0, "room": 400.0, "wrong": 1.0}
+    found, _, _ = searched(memory, largest=8)
+    assert found.stopped_by == "largest asked for"
+
+
+def test_nothing_that_fits_is_an_error_that_names_need_and_limit():
+    def probe(b):
+        return Probe(batch_size=b, fits=False, reason="can't allocate memory")
+
+    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 100.00 MiB .* 2.00 GiB"):
+        batch.search(probe, batch.Limit(100 << 20, "--memory-limit 100MiB"), (2 << 30, 1000))
+
+
+def test_a_trial_that_says_nothing_about_memory_still_leads_to_the_answer():
+    def probe(b):
+        return Probe(batch_size=b, fits=b <= 37)
+
+    found = batch.search(probe, batch.Limit(1 << 30, "test"), (1e8, 1e8))
+    assert found.max_batch_size == 37

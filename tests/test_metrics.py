@@ -1,0 +1,238 @@
+"""From a record to tokens/s and MFU, with a pencil: 12 steps of 10 ms, 64 tokens each."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptbench import metrics, record
+from gptbench.config import Workload
+from gptbench.errors import ImpossibleMfuError
+from gptbench.presets import load
+
+# The model of `record_of`: L = 2, D = 8, F = 32, V = 32, N·H = 8; B = 4, T = 16. Forward:
+#   2·L·BT·(4·D² + 2·D·F)           = 2·2·64·768  = 196,608
+#   2·2·L·B·T²·N·H  (both products) = 4·2·4·256·8 =  65,536
+#   2·BT·D·V                        = 2·64·256    =  32,768
+FORWARD = 294_912
+STEP = 3 * FORWARD
+
+
+def codes(rec):
+    return [caveat.code for caveat in metrics.derive(rec).caveats]
+
+
+def test_flops_of_a_step_are_those_of_a_pencil(record_of):
+    assert metrics.derive(record_of()).flops.step == STEP
+
+
+def test_tokens_per_second_are_those_of_the_median_step(record_of):
+    assert metrics.derive(record_of()).tokens_per_s.median == pytest.approx(6400)
+
+
+def test_mfu_is_model_flops_over_the_window_over_the_peak(record_of):
+    # 884,736 FLOPs in 10 ms are 88.4736 MFLOP/s, of 1 GFLOP/s.
+    assert metrics.derive(record_of()).mfu == pytest.approx(0.0884736)
+
+
+def test_mfu_counts_the_time_between_steps_too(record_of):
+    rec = record_of(measurement={"window_ns": 240_000_000})
+    assert metrics.derive(rec).mfu == pytest.approx(0.0884736 / 2)
+
+
+def test_median_rate_is_deaf_to_a_stall_that_mfu_hears(record_of):
+    steps = (10_000_000,) * 11 + (130_000_000,)
+    found = metrics.derive(record_of(measurement={"step_ns": steps, "window_ns": sum(steps)}))
+    assert found.tokens_per_s.median == pytest.approx(6400)
+    assert found.window_tokens_per_s == pytest.approx(3200)
+
+
+def test_a_forward_pass_alone_counts_a_third(record_of):
+    found = metrics.derive(record_of(workload={"mode": "forward"}))
+    assert found.mfu == pytest.approx(0.0884736 / 3)
+
+
+def test_achievable_mfu_is_over_the_rate_measured_there(record_of):
+    rec = record_of(device={"achievable_flops_per_s": 5e8})
+    assert metrics.derive(rec).achievable_mfu == pytest.approx(2 * 0.0884736)
+
+
+def test_hardware_and_model_utilization_agree_where_nothing_is_recomputed(record_of):
+    found = metrics.derive(record_of())
+    assert found.hfu == found.mfu
+
+
+# -- peaks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["mfu", "hfu", "achievable_mfu", "peak_flops_per_s"])
+def test_an_unknown_peak_gives_no_mfu(record_of, key):
+    rec = record_of(device={"peak_flops_per_s": None, "peak_origin": "unknown"})
+    assert getattr(metrics.derive(rec), key) is None
+
+
+def test_an_unknown_peak_is_told_with_its_reason(record_of):
+    rec = record_of(
+        device={"peak_flops_per_s": None, "peak_origin": "unknown", "peak_source": "no such row"}
+    )
+    assert metrics.Caveat("peak-unknown", {"reason": "no such row"}) in metrics.derive(rec).caveats
+
+
+def test_a_peak_of_the_table_is_read_afresh(record_of):
+    # A record written when the table was wrong: the A100's dense bfloat16 peak is 312 TFLOP/s.
+    wrong = {"id": "a100-sxm4-80gb", "peak_dtype": "bfloat16", "peak_flops_per_s": 624e12}
+    rec = record_of(device={**wrong, "peak_origin": "table"})
+    assert metrics.derive(rec).peak_flops_per_s == 312e12
+
+
+@pytest.mark.parametrize("origin", ["stated", "measured"])
+def test_a_peak_from_elsewhere_stays_as_it_was_stored(record_of, origin):
+    own = {"id": "a100-sxm4-80gb", "peak_dtype": "bfloat16", "peak_flops_per_s": 624e12}
+    rec = record_of(device={**own, "peak_origin": origin})
+    assert metrics.derive(rec).peak_flops_per_s == 624e12
+
+
+def test_a_device_that_left_the_table_keeps_its_stored_peak(record_of):
+    gone = {"id": "gone", "peak_origin": "table", "peak_flops_per_s": 7e12}
+    assert metrics.derive(record_of(device=gone)).peak_flops_per_s == 7e12
+
+
+# -- caveats ----------------------------------------------------------------------------------
+
+TOO_LOW = {"peak_flops_per_s": 1e6}
+
+
+def test_a_calm_record_has_no_caveats(record_of):
+    assert codes(record_of()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "code"),
+    [
+        ({"peak_origin": "measured"}, "peak-measured"),
+        (TOO_LOW, "over-peak"),
+        ({**TOO_LOW, "boosts": True}, "over-stated-clock"),
+    ],
+)
+def test_a_doubtful_peak_is_told(record_of, device, code):
+    assert codes(record_of(device=device)) == [code]
+
+
+def test_few_steps_are_told(record_of):
+    short = {"step_ns": (10_000_000,) * 9, "window_ns": 90_000_000}
+    assert codes(record_of(measurement=short)) == ["few-steps"]
+
+
+def test_a_severe_outlier_is_told_with_its_number(record_of):
+    steps = (10_000_000,) * 11 + (10_500_000,)
+    rec = record_of(measurement={"step_ns": steps, "window_ns": sum(steps)})
+    assert metrics.derive(rec).caveats == (metrics.Caveat("outliers", {"severe": 1, "steps": 12}),)
+
+
+def test_stalls_are_told_with_their_share(record_of):
+    steps = (10_000_000,) * 11 + (130_000_000,)
+    rec = record_of(measurement={"step_ns": steps, "window_ns": sum(steps)})
+    shares = [c.values["share"] for c in metrics.derive(rec).caveats if c.code == "stalls"]
+    assert shares == [pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize("origin", ["stated", "measured"])
+def test_more_than_a_sure_peak_is_refused(record_of, origin):
+    rec = record_of(device={**TOO_LOW, "peak_origin": origin})
+    with pytest.raises(ImpossibleMfuError, match=r"an MFU of 8847\.4% is impossible"):
+        metrics.refuse_impossible(metrics.derive(rec), rec)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [{}, {**TOO_LOW, "boosts": True}, {"peak_flops_per_s": None, "peak_origin": "unknown"}],
+    ids=["below", "above a stated clock", "unknown"],
+)
+def test_what_can_be_is_not_refused(record_of, device):
+    rec = record_of(device=device)
+    metrics.refuse_impossible(metrics.derive(rec), rec)
+
+
+# -- laws -------------------------------------------------------------------------------------
+
+series = st.lists(st.integers(1, 10**12), min_size=1, max_size=40).map(tuple)
+
+
+@given(series)
+def test_rates_are_ordered_as_their_names_say(record_of, steps):
+    found = metrics.derive(record_of(measurement={"step_ns": steps, "window_ns": sum(steps)}))
+    for interval in (found.tokens_per_s, found.step_time_s):
+        assert interval.low <= interval.median <= interval.high
+
+
+@given(series)
+def test_a_share_of_stalls_is_a_fraction(record_of, steps):
+    found = metrics.derive(record_of(measurement={"step_ns": steps, "window_ns": sum(steps)}))
+    assert 0 <= found.stall_share < 1
+
+
+@given(series)
+def test_the_published_document_is_always_json_and_always_reads_back(record_of, steps):
+    rec = record_of(measurement={"step_ns": steps, "window_ns": sum(steps)})
+    document = metrics.document(rec, metrics.derive(rec))
+    assert record.dump_json(document)
+    assert record.to_builtins(rec).items() <= document.items()
+
+
+# -- published keys ---------------------------------------------------------------------------
+
+
+def paths(value, prefix=""):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{prefix}{key}"
+            yield from paths(inner, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            f"workload.{k}"
+            for k in ["mode", "batch_size", "seq_len", "dtype", "attention", "compile"]
+        ),
+        *(f"device.{k}" for k in ["name", "peak_flops_per_s", "peak_source"]),
+        "flops.per_token",
+        *(f"result.tokens_per_s.{k}" for k in ["median", "ci_low", "ci_high"]),
+        *(f"result.step_time_s.{k}" for k in ["median", "ci_low", "ci_high"]),
+        *(f"result.{k}" for k in ["mfu", "hfu", "achievable_mfu", "peak_memory_bytes", "samples"]),
+        "batch_search",
+        "environment",
+        "schema_version",
+    ],
+)
+def test_a_result_keeps_the_keys_that_others_rely_on(record_of, path):
+    rec = record_of()
+    assert path in set(paths(metrics.document(rec, metrics.derive(rec))))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model.name",
+        *(f"parameters.{k}" for k in ["total", "non_embedding", "active"]),
+        *(f"flops.{k}" for k in ["forward", "backward", "recompute", "step", "per_token"]),
+        *(
+            f"conventions.{k}"
+            for k in ["exact_full", "exact_causal", "palm", "6n", "6n_non_embedding"]
+        ),
+        "components",
+        "checks",
+    ],
+)
+def test_a_flop_count_keeps_the_keys_that_others_rely_on(path):
+    document = metrics.flops_document(load("gpt2-small"), Workload(batch_size=1, seq_len=1024))
+    assert path in set(paths(document))
+
+
+def test_components_of_a_flop_count_sum_to_its_totals():
+    document = metrics.flops_document(load("gpt2-small"), Workload(batch_size=1, seq_len=1024))
+    rows = document["components"]
+    # nanoGPT's notebook; sum(p.numel()) of the released checkpoint.
+    assert sum(r["forward"] for r in rows) == 291_648_307_200
+    assert sum(r["backward"] for r in rows) == 583_296_614_400
+    assert sum(r["parameters"] for r in rows) == 124_439_808

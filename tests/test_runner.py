@@ -1,0 +1,188 @@
+"""Workers: real processes that answer, run out of memory, die, and are not left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from gptbench import presets, runner
+from gptbench.config import Workload
+from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, WorkerDiedError
+from gptbench.record import DetectTask, MeasureTask
+
+ROPE = presets.load("gptfromscratch-rope")
+MIB = 1 << 20
+
+
+def task(**changes):
+    settings = {
+        "model": ROPE,
+        "workload": Workload(batch_size=2, seq_len=32),
+        "device": "cpu",
+        "warmup_steps": 1,
+        "warmup_s": 0.0,
+        "steps": 3,
+        "min_steps": 1,
+        "window_s": 0.0,
+        "data": None,
+        "memory_limit_bytes": None,
+    }
+    return MeasureTask(**{**settings, **changes})
+
+
+def workers():
+    """Worker processes of this machine that descend from this test."""
+    mine = psutil.Process().children(recursive=True)
+    return [p for p in mine if "gptbench.worker" in " ".join(p.cmdline())]
+
+
+def test_a_window_has_the_steps_that_were_asked_for():
+    answer = runner.measure(task(steps=4)).measurement
+    assert len(answer.step_ns) == 4
+
+
+def test_the_steps_of_a_window_tile_it():
+    answer = runner.measure(task(steps=20)).measurement
+    assert sum(answer.step_ns) == answer.window_ns
+
+
+def test_warm_up_steps_are_kept_apart_from_the_window():
+    answer = runner.measure(task(warmup_steps=3)).measurement
+    assert len(answer.warmup_ns) == 3
+
+
+def test_training_in_the_worker_lowers_the_loss():
+    answer = runner.measure(task(steps=60)).measurement
+    assert answer.last_loss < answer.first_loss
+
+
+def test_progress_is_passed_on_in_order():
+    seen = []
+    runner.measure(task(), lambda doing, _value: seen.append(doing))
+    assert seen == ["building the model", "warming up", "timing 3 steps"]
+
+
+def test_a_limit_below_the_need_is_out_of_memory():
+    big = task(workload=Workload(batch_size=4000, seq_len=256), memory_limit_bytes=100 * MIB)
+    with pytest.raises(OutOfMemoryError, match="allocate"):
+        runner.measure(big)
+
+
+def test_a_limit_above_the_need_changes_nothing():
+    answer = runner.measure(task(memory_limit_bytes=500 * MIB)).measurement
+    assert len(answer.step_ns) == 3
+
+
+def test_a_wrong_question_found_in_the_worker_is_a_question_error(tmp_path):
+    short = tmp_path / "short"
+    short.write_text("brief")
+    with pytest.raises(QuestionError, match="5 bytes"):
+        runner.measure(task(data=str(short)))
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")
+def test_a_cuda_device_that_is_not_there_is_unavailable():
+    with pytest.raises(UnavailableError, match="no CUDA device"):
+        runner.detect(DetectTask(device="cuda"))
+
+
+def test_a_worker_that_dies_is_reported_with_its_last_words():
+    with pytest.raises(WorkerDiedError, match=r"status 1 .* KeyError: 'no such kind'"):
+        runner.ask("no such kind", DetectTask(), tuple, runner.quiet)
+
+
+def test_no_worker_is_left_behind():
+    runner.measure(task())
+    assert workers() == []
+
+
+PARENT = """
+from test_runner import task
+from gptbench import runner
+from gptbench.config import Workload
+runner.measure(task(steps=100_000), lambda doing, _: print(doing, flush=True))
+"""
+
+
+@pytest.fixture
+def busy_parent():
+    """A process whose worker is in the middle of its window."""
+    folder = os.path.dirname(__file__)
+    root = os.path.dirname(folder)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((folder, root))},
+    )
+    for line in parent.stdout:
+        if line.startswith("timing"):
+            break
+    yield parent
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    parent.stderr.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_the_worker_dies_with_its_parent(busy_parent, how):
+    (worker,) = psutil.Process(busy_parent.pid).children()
+    busy_parent.send_signal(how)
+    busy_parent.wait(30)
+    gone, alive = psutil.wait_procs([worker], timeout=30)
+    assert (len(gone), alive) == (1, [])
+
+
+def test_the_parent_uses_no_core_while_its_worker_measures(busy_parent):
+    """METHOD pitfall 40: on two cores a parent that polls takes half of the machine."""
+    watched = psutil.Process(busy_parent.pid)
+    before, began = watched.cpu_times(), time.perf_counter()
+    time.sleep(1.0)
+    after, elapsed = watched.cpu_times(), time.perf_counter() - began
+    used = after.user + after.system - before.user - before.system
+    assert used / elapsed < 0.05
+
+
+def quota_tree(tmp_path, **files):
+    for name, content in files.items():
+        file = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"), [("150000 100000\n", 1), ("400000 100000\n", 4), ("50000 100000\n", 1)]
+)
+def test_a_containers_quota_is_rounded_down_to_whole_cores(tmp_path, content, cores):
+    assert runner.cgroup_quota(quota_tree(tmp_path, cpu_dot_max=content)) == cores
+
+
+def test_the_older_kind_of_quota_is_understood(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("300000\n")
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert runner.cgroup_quota(tmp_path) == 3
+
+
+@pytest.mark.parametrize("content", ["max 100000\n", None])
+def test_no_quota_is_no_limit(tmp_path, content):
+    if content:
+        (tmp_path / "cpu.max").write_text(content)
+    assert runner.cgroup_quota(tmp_path) == sys.maxsize
+
+
+def test_a_number_of_threads_that_was_set_is_kept():
+    environment = runner.worker_environment({"OMP_NUM_THREADS": "7"})
+    assert environment["OMP_NUM_THREADS"] == "7"
+
+
+def test_threads_are_as_many_as_usable_cores_otherwise():
+    environment = runner.worker_environment({})
+    assert environment["OMP_NUM_THREADS"] == str(runner.usable_cores())

@@ -1,0 +1,192 @@
+"""The main job: what is refused beforehand, and which peak a device is judged by."""
+
+import pytest
+
+from gptbench import metrics, throughput
+from gptbench.config import Workload
+from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
+from gptbench.record import Detected
+
+
+def question(**words):
+    return throughput.Question(command="gptbench throughput", **words)
+
+
+def refused(**words):
+    with pytest.raises(QuestionError) as caught:
+        throughput.read(question(**words))
+    return str(caught.value)
+
+
+def detected(name, **changes):
+    facts = {
+        "kind": "cuda",
+        "name": name,
+        "units": None,
+        "memory_bytes": 80 * 10**9,
+        "free_bytes": 79 * 10**9,
+        "has_bfloat16": True,
+        "has_float16": True,
+    }
+    return Detected(**{**facts, **changes})
+
+
+def judged(here, dtype="bfloat16", **words):
+    asked = throughput.read(question(**words))
+    work = Workload(batch_size=1, seq_len=128, dtype=dtype)
+    return throughput.judged_by(question(**words), asked, here, work)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"model": "gpt2-xxl"}, "Nearest: 'gpt2-xl'"),
+        ({"gpu": "a1000"}, "unknown GPU 'a1000'"),
+        ({"memory_limit": "3 bananas"}, "'3 bananas' is not a size"),
+        ({"dtype": "bf17"}, "unknown dtype 'bf17'"),
+        ({"peak": "fast"}, "'fast' is not a peak rate"),
+        ({"model": "scratchgpt", "seq_len": 257}, "which is 256"),
+        ({"batch_size": 4, "auto_batch": True}, "contradict"),
+        ({"gpu": "a100", "device": "cpu"}, "contradict"),
+        ({"dtype": "bf16", "tf32": True}, "--tf32"),
+        ({"dtype": "fp32", "pure": True}, "--pure"),
+    ],
+    ids=str,
+)
+def test_a_wrong_word_is_refused_before_any_worker_starts(words, says):
+    assert says in refused(**words)
+
+
+def test_data_that_is_no_file_is_refused(tmp_path):
+    assert "is no file" in refused(data=tmp_path)
+
+
+def test_a_gpu_is_judged_by_the_dense_peak_of_the_dtype_that_multiplies():
+    """NVIDIA H100 whitepaper: 989.4 TFLOP/s dense bfloat16, 494.7 TF32, 66.9 float32."""
+    here = detected("NVIDIA H100 80GB HBM3", units=132)
+    assert judged(here, "bfloat16").peak_flops_per_s == 989.4e12
+    assert judged(here, "float32").peak_flops_per_s == 66.9e12
+
+
+def test_a_short_name_picks_the_variant_that_is_there():
+    assert judged(detected("NVIDIA A100-SXM4-80GB", units=108), gpu="a100").id == "a100-sxm4-80gb"
+
+
+def test_a_gpu_other_than_the_one_asked_for_is_refused_with_what_to_type():
+    with pytest.raises(UnavailableError, match=r"'NVIDIA H200'.*--gpu h200-sxm-141gb"):
+        judged(detected("NVIDIA H200", units=132), gpu="a100")
+
+
+def test_a_mig_slice_is_not_judged_by_the_whole_card():
+    with pytest.raises(UnavailableError, match="not in the peak table"):
+        judged(detected("NVIDIA A100-SXM4-40GB MIG 1g.5gb", units=14))
+
+
+def test_an_unknown_gpu_is_refused_with_what_to_type():
+    with pytest.raises(UnavailableError, match=r"--peak 125TFLOP/s.*--devices FILE.csv"):
+        judged(detected("NVIDIA Imaginary 9000"))
+
+
+def test_a_stated_peak_serves_for_an_unknown_gpu():
+    used = judged(detected("NVIDIA Imaginary 9000"), peak="125TFLOP/s")
+    assert (used.peak_flops_per_s, used.peak_origin) == (125e12, "stated")
+
+
+def test_without_a_peak_there_is_none_and_no_guess():
+    assert judged(detected("NVIDIA Imaginary 9000"), peak="none").peak_flops_per_s is None
+
+
+def test_a_row_of_the_users_own_table_serves_for_an_unknown_gpu(tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "device_id,marketing_name,name_regex,bf16_tflops\nimg,Imaginary,Imaginary 9000,321\n"
+    )
+    used = judged(detected("NVIDIA Imaginary 9000"), devices=table)
+    assert (used.id, used.peak_flops_per_s) == ("img", 321e12)
+
+
+def test_a_dtype_without_a_peak_is_refused_with_those_that_have_one():
+    with pytest.raises(QuestionError, match=r"no known bfloat16 peak.*float32, float16"):
+        judged(detected("Tesla T4", units=40))
+
+
+def test_a_geforce_is_marked_as_boosting_past_its_stated_clock():
+    assert judged(detected("NVIDIA GeForce RTX 4090", units=128)).boosts
+
+
+@pytest.mark.parametrize(
+    ("has_bfloat16", "has_float16", "dtype"),
+    [(True, True, "bfloat16"), (False, True, "float16"), (False, False, "float32")],
+)
+def test_the_chosen_dtype_is_the_fastest_that_the_hardware_multiplies(
+    has_bfloat16, has_float16, dtype
+):
+    here = detected("x", has_bfloat16=has_bfloat16, has_float16=has_float16)
+    assert throughput._suitable_dtype(question(), here) == dtype
+
+
+def test_a_small_card_gets_a_small_batch_and_a_large_one_a_larger():
+    asked = throughput.read(question())
+    model = throughput._suitable_model(detected("x"))
+    work = Workload(batch_size=1, seq_len=1024, dtype="bfloat16", autocast=True)
+    small = throughput._suitable_batch(asked, model, work, detected("x", free_bytes=8 * 10**9))
+    large = throughput._suitable_batch(asked, model, work, detected("x"))
+    assert 1 <= small < large
+
+
+@pytest.fixture(scope="module")
+def searched():
+    """The main job with a batch search on a CPU, once for all tests that look at it."""
+    return throughput.run(
+        question(
+            model="gptfromscratch-rope",
+            seq_len=256,
+            auto_batch=True,
+            memory_limit="60MiB",
+            steps=3,
+            peak="1TFLOP/s",
+            device="cpu",
+        ),
+        lambda _doing, _value: None,
+    )
+
+
+def test_the_searched_batch_ran_and_its_successor_did_not(searched):
+    outcome = {p.batch_size: p.fits for p in searched.batch_search.probes}
+    best = searched.batch_search.max_batch_size
+    assert (outcome[best], outcome[best + 1]) == (True, False)
+
+
+def test_the_window_runs_with_the_batch_that_was_found(searched):
+    assert searched.workload.batch_size == searched.batch_search.max_batch_size
+
+
+def test_the_searched_batch_keeps_within_the_limit(searched):
+    assert searched.measurement.peak_memory_bytes <= 60 * 2**20
+
+
+def test_a_failed_probe_says_why(searched):
+    assert all("allocate" in p.reason for p in searched.batch_search.probes if not p.fits)
+
+
+def test_a_mfu_is_model_flops_per_second_over_the_stated_peak(searched):
+    """By hand: 6 x matmul weights + 12·L·N·H·T a token, over the wall time of the window."""
+    result = metrics.derive(searched)
+    per_token = 6 * 28_672 + 12 * 4 * 4 * 4 * 256
+    tokens = 3 * searched.workload.batch_size * 256
+    window_s = searched.measurement.window_ns / 1e9
+    assert result.mfu == pytest.approx(per_token * tokens / window_s / 1e12)
+
+
+def test_a_batch_over_the_limit_is_refused_with_the_way_out():
+    with pytest.raises(OutOfMemoryError, match=r"batch 5000 × 256 .*60.00 MiB.*--auto-batch"):
+        throughput.run(
+            question(
+                model="gptfromscratch-rope", batch_size=5000, memory_limit="60MiB", peak="none"
+            ),
+            lambda _doing, _value: None,
+        )
+
+
+def test_an_unknown_name_is_one_of_the_wrong_questions():
+    assert issubclass(UnknownNameError, QuestionError)
