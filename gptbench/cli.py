@@ -12,7 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from gptbench import __version__
@@ -29,12 +28,16 @@ app = typer.Typer(
     name="gptbench",
     help="FLOPs, memory and MFU of GPT models: counted, measured and explained.",
     epilog="Any command takes --debug, which shows the traceback of an error.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+# click's error for a wrong command line. Newer releases of typer carry a click of their own, so
+# that importing click would name another class than the one that is raised.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Format(StrEnum):
@@ -289,14 +292,17 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """FLOPs, memory and MFU of GPT models: counted, measured and explained."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _check(config: Any, work: Any) -> list[dict[str, Any]]:
@@ -395,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_stdout()
         _complain(f"the answer could not be written: {error.strerror or error}.")
         status = EXIT_UNAVAILABLE
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         _complain("interrupted; nothing was left half-written.")
         status = EXIT_INTERRUPTED
     return status
@@ -404,12 +410,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     try:
         status = app(args=words, prog_name="gptbench", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return EXIT_DONE
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         return EXIT_QUESTION
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    if status == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
     return status if isinstance(status, int) else EXIT_DONE
 
 

@@ -36,7 +36,6 @@ def test_a_drivers_name_means_one_row_or_none(name, units, expected):
     assert (found and found.id) == expected
 
 
-@pytest.mark.xfail(reason="the row of MI250 refuses every name with MI250X in it", strict=True)
 def test_multiprocessors_tell_the_smaller_part_of_a_shared_name():
     found = device.match("AMD Instinct MI250X/MI250", 104, DEVICES)
     assert found is not None

@@ -3,7 +3,8 @@
 A figure is drawn in marker colours that stand for roles (ink, accent, ...), then its SVG is cleaned
 for a page: markers become `var(--ink)`, text stays text in the page's font, unused ids and all
 metadata go, and a title and a description say in words what the chart shows. No text of a record
-is drawn: names are for the page around it.
+is drawn: names are for the page around it. `within` is put before every id, so that the figures of
+several records can share a page.
 """
 
 import io
@@ -67,22 +68,23 @@ DOTTED_UP_TO = 150
 
 _XLINK = "{http://www.w3.org/1999/xlink}"
 _REFERENCE = re.compile(r"#([\w-]+)")
-_FONT = re.compile(r"font(-family)?: [^;]*;?\s*")
-_SIZE = re.compile(r"font: (?:\w+ )*([0-9.]+px)")
+# matplotlib 3.8 writes 'font: 700 11px family', later ones 'font-size: 11px; font-family: family'.
+_FONT = re.compile(r"font: (?:(?P<weight>\d+) )?(?P<size>[\d.]+px) [^;]*")
+_FAMILY = re.compile(r"font-family: [^;]*;?\s*")
 
 
-def step_times(rec: Record, metrics: Metrics) -> str:
+def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
     """Every step over its number: warm-up shaded, the median with its interval, outliers marked."""
     warm = [ns / 1e9 for ns in rec.measurement.warmup_ns]
     timed = [ns / 1e9 for ns in rec.measurement.step_ns]
     median = metrics.step_time_s
     with _style():
         figure, (axes,) = _figure(2.9)
-        top = _scale_of_steps(axes, timed, median)
+        top = _scale_of_steps(axes, timed, min(warm, default=timed[0]), median)
         if warm:
             axes.axvspan(0.5 - len(warm), 0.5, color=REST, alpha=0.55, lw=0)
             _series(axes, 1 - len(warm), [min(t, top) for t in warm], MUTED)
-        _series(axes, 1, timed, ACCENT)
+        _series(axes, 1, [min(t, top) for t in timed], ACCENT)
         axes.axhspan(median.low, median.high, color=ACCENT, alpha=0.18, lw=0)
         axes.axhline(median.median, color=ACCENT, lw=1, ls=(0, (4, 3)))
         _mark_outliers(axes, timed, top)
@@ -95,10 +97,10 @@ def step_times(rec: Record, metrics: Metrics) -> str:
             f"{seconds(median.median)}, from {seconds(min(timed))} to {seconds(max(timed))}, "
             f"{metrics.outliers_mild} mild and {metrics.outliers_severe} severe outliers."
         )
-        return _svg(figure, "steps", "Time of each step", text)
+        return _svg(figure, f"{within}steps", "Time of each step", text)
 
 
-def batch_curve(search: BatchSearch, work: Workload) -> str:
+def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
     """Tokens/s and memory over the batch sizes that were tried, with the limit and what failed."""
     fits = sorted((p for p in search.probes if p.fits), key=lambda p: p.batch_size)
     fails = [p.batch_size for p in search.probes if not p.fits]
@@ -110,10 +112,10 @@ def batch_curve(search: BatchSearch, work: Workload) -> str:
             _edge(axes, max(p.batch_size for p in search.probes), fails)
         tried = f"{len(search.probes)} batch sizes tried, {len(fails)} of them did not fit"
         text = f"{tried}; {search.max_batch_size} is the largest within {gib(search.limit_bytes)}."
-        return _svg(figure, "batch", "Speed and memory over the batch size", text)
+        return _svg(figure, f"{within}batch", "Speed and memory over the batch size", text)
 
 
-def mfu_bar(rec: Record, metrics: Metrics) -> str:
+def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
     """What became of the device's peak, from 0 to 100% of it; empty where no peak is known."""
     if metrics.mfu is None or metrics.hfu is None:
         return ""
@@ -132,10 +134,10 @@ def mfu_bar(rec: Record, metrics: Metrics) -> str:
             _mark_achievable(axes, achievable / (metrics.peak_flops_per_s or 1))
         axes.set_axis_off()
         words = ", ".join(f"{name} {percent(share)}" for name, share, _ in parts if share >= 0.0005)
-        return _svg(figure, "mfu", "Where the peak went", f"Of the device's peak: {words}.")
+        return _svg(figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}.")
 
 
-def components(model: ModelConfig, work: Workload) -> str:
+def components(model: ModelConfig, work: Workload, within: str = "") -> str:
     """Share of the forward FLOPs that each kind of matrix product takes."""
     rows = flops.matmuls(model, work)
     total = flops.forward_flops(rows)
@@ -155,7 +157,7 @@ def components(model: ModelConfig, work: Workload) -> str:
         largest = max(rows, key=lambda row: row.flops)
         share = percent(largest.flops / total)
         text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
-        return _svg(figure, "components", "FLOPs of a forward pass by matrix product", text)
+        return _svg(figure, f"{within}components", "FLOPs of a forward pass by matrix product", text)
 
 
 # -- parts of the charts ------------------------------------------------------------------------
@@ -174,10 +176,12 @@ def _figure(height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _scale_of_steps(axes: Axes, timed: Sequence[float], median: stats.Interval) -> float:
+def _scale_of_steps(
+    axes: Axes, timed: Sequence[float], least: float, median: stats.Interval
+) -> float:
     """Set the scale to the timed steps, at most twice their median; return its top."""
     # Scatter of under a percent is to look small: the scale spans 10% of the median at the least.
-    low = min(min(timed), 0.95 * median.median)
+    low = min(*timed, least, 0.95 * median.median)
     top = min(max(*timed, 1.05 * median.median), 2 * median.median)
     margin = 0.08 * (top - low)
     axes.set_ylim(low - margin, top + margin)
@@ -219,7 +223,7 @@ def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
         if points:
             x, y = zip(*points, strict=True)
             label = f"{name} outlier"
-            axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label, clip_on=False)
+            axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label)
     if slow:
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)
 
@@ -229,7 +233,7 @@ def _mark_off_scale(axes: Axes, warm: Sequence[float], top: float) -> None:
     if warm and max(warm) > top:
         at = 1 - len(warm) + warm.index(max(warm))
         label = f" {seconds(max(warm))}, off the scale"
-        axes.plot([at], [top], "^", ms=5, color=MUTED, clip_on=False)
+        axes.plot([at], [top], "^", ms=5, color=MUTED)
         axes.annotate(label, (at, top), xytext=(4, 9), textcoords="offset points", color=MUTED)
 
 
@@ -237,7 +241,7 @@ def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:
     timed = [(p.batch_size, p.step_ns) for p in fits if p.step_ns]
     sizes = [size for size, _ in timed]
     rates = [size * work.seq_len / (ns / 1e9) for size, ns in timed]
-    axes.plot(sizes, rates, color=ACCENT, lw=1.2, marker="o", ms=4, clip_on=False)
+    axes.plot(sizes, rates, color=ACCENT, lw=1.2, marker="o", ms=4)
     axes.set_title("tokens/s, one step each", color=INK)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, digits=3)))
     axes.set_ylim(0, 1.15 * max(rates, default=1))
@@ -246,7 +250,7 @@ def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:
 def _memory_panel(axes: Axes, fits: Sequence[Probe], search: BatchSearch) -> None:
     held = [(p.batch_size, p.peak_memory_bytes / 2**30) for p in fits if p.peak_memory_bytes]
     limit = search.limit_bytes / 2**30
-    axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4, clip_on=False)
+    axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4)
     axes.axhline(limit, color=SECOND, lw=1.2, ls=(0, (4, 3)))
     axes.annotate(
         f"limit {gib(search.limit_bytes)}",
@@ -266,7 +270,7 @@ def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float
 def _edge(axes: Axes, largest: int, fails: Sequence[int]) -> None:
     """Crosses at the batch sizes that did not fit, at the foot of the panel."""
     if fails:
-        axes.plot(fails, [0] * len(fails), "x", ms=6, mew=1.6, color=SECOND, clip_on=False)
+        axes.plot(fails, [0] * len(fails), "x", ms=6, mew=1.6, color=SECOND)
         axes.annotate(
             "did not fit",
             (max(fails), 0),
@@ -288,7 +292,8 @@ def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
     axes.set_xlim(0, max(1.0, sum(p[1] for p in parts)))
     left = 0.0
     for name, share, color in parts:
-        axes.barh(0, share, left=left, height=1.0, color=color)
+        edge = MUTED if color == REST else color
+        axes.barh(0, share, left=left, height=1.0, color=color, ec=edge, lw=0.7)
         label = f"{name} {percent(share)}"
         if left == 0:
             axes.text(0, 0.75, label, va="bottom", weight="bold")
@@ -315,6 +320,9 @@ def _style() -> "matplotlib.style.context":
 
 def _svg(figure: Figure, prefix: str, title: str, description: str) -> str:
     """The figure as an SVG element for a page; `prefix` keeps its ids apart from other figures'."""
+    # Nothing is drawn outside of its axes, and a page has no use for the clip paths.
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
     file = io.BytesIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(file, metadata=metadata)
@@ -360,9 +368,11 @@ def _clean(root: ET.Element, prefix: str) -> None:
 def _attribute(value: str, used: set[str], prefix: str) -> str:
     for role, marker in ROLES.items():
         value = value.replace(marker, f"var(--{role})")
-    size = _SIZE.search(value)
-    if size:
-        value = _FONT.sub(f"font-size: {size[1]}; ", value, count=1)
+    value = _FONT.sub(_font, _FAMILY.sub("", value))
     return _REFERENCE.sub(
         lambda found: f"#{prefix}-{found[1]}" if found[1] in used else found[0], value
     )
+
+
+def _font(found: re.Match[str]) -> str:
+    return f"font-size: {found['size']}; font-weight: {found['weight'] or 'normal'}"

@@ -1,0 +1,199 @@
+"""One page that holds everything about one or several results and asks nothing of any network.
+
+The answer comes first, then how far to trust it, then the charts with their tables, then where it
+is from. The page is whole without its script, which sorts tables and switches the theme.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gptbench import metrics
+from gptbench.metrics import Metrics
+from gptbench.record import Record
+from gptbench.report import caveats, frame, plot, table
+from gptbench.report.table import DASH, Table
+from gptbench.units import gib, percent, seconds, si
+
+# Of more steps than this, the data that the page carries leave out the single ones.
+MOST_SAMPLES = 4000
+
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A key number: its name, its value, and the interval or convention it comes with."""
+
+    name: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart under its heading, and the table of what it draws."""
+
+    heading: str
+    svg: str
+    caption: str
+    data: Table
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One result as the page shows it."""
+
+    id: str
+    title: str
+    summary: str
+    setting: str
+    numbers: tuple[Number, ...]
+    caveats: tuple[str, ...]
+    charts: tuple[Chart, ...]
+    result: Table
+    provenance: Table
+    command: str
+
+
+def page(records: Sequence[Record]) -> str:
+    """The whole page for at least one record; the same records give the same bytes."""
+    results = [metrics.derive(rec) for rec in records]
+    pairs = list(zip(records, results, strict=True))
+    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
+    several = len(records) > 1
+    samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
+    text = frame.csv_text(frame.measurements(records, samples))
+    return _PAGES.get_template("report.html.j2").render(
+        title=f"{len(records)} results" if several else views[0].title,
+        summary=_summary_of_all(pairs) if several else views[0].summary,
+        comparison=table.comparison(records, results) if several else None,
+        views=views,
+        csv=base64.b64encode(text.encode()).decode(),
+        csv_has_samples=samples,
+        version=records[0].gptbench_version,
+    )
+
+
+def _view(name: str, rec: Record, found: Metrics) -> View:
+    taken = rec.measurement
+    return View(
+        id=name,
+        title=f"{rec.model.name} on {rec.device.name}",
+        summary=_summary(rec, found),
+        setting=f"{table.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        f"{seconds(taken.window_ns / 1e9)}, started {rec.started_at}.",
+        numbers=_numbers(rec, found),
+        caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
+        charts=_charts(rec, found, f"{name}-"),
+        result=table.result(rec, found),
+        provenance=table.provenance(rec),
+        command=rec.command,
+    )
+
+
+def _summary(rec: Record, found: Metrics) -> str:
+    does = "trains" if rec.workload.mode == "train" else "runs forward"
+    speed = table.rate(found.window_tokens_per_s)
+    return f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+
+
+def _use(rec: Record, found: Metrics) -> str:
+    """What the MFU says, in words that name what it is a share of."""
+    if found.mfu is None:
+        return "whose peak is not known, so there is no MFU"
+    peak = {
+        "measured": f"{rec.device.peak_dtype} matrix-product rate, as measured there",
+        "stated": f"{rec.device.peak_dtype} peak, as stated",
+    }.get(rec.device.peak_origin, f"dense {rec.device.peak_dtype} peak")
+    return f"using {percent(found.mfu)} of its {peak}"
+
+
+def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
+    rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
+    speed = table.rate(found.window_tokens_per_s)
+    return (
+        f"The most tokens/s of {len(pairs)} results: {speed}, by {rec.model.name} on one "
+        f"{rec.device.name}, {_use(rec, found)}."
+    )
+
+
+def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
+    held, search = rec.measurement.peak_memory_bytes, rec.batch_search
+    peak, best = found.peak_flops_per_s, rec.device.achievable_flops_per_s
+    median = table.rate(found.tokens_per_s.median)
+    numbers = [
+        Number(
+            "tokens/s",
+            table.rate(found.window_tokens_per_s),
+            f"over the whole window. Median step {median}, "
+            f"{table.interval(found.tokens_per_s, table.rate)}",
+        ),
+        Number(
+            "MFU",
+            DASH if found.mfu is None else percent(found.mfu),
+            "no peak is known"
+            if peak is None
+            else f"of {si(peak, 'FLOP/s')}, {rec.device.peak_dtype}; {rec.device.peak_source}",
+        ),
+        Number(
+            "step time",
+            seconds(found.step_time_s.median),
+            f"median, {table.interval(found.step_time_s, seconds)}",
+        ),
+        Number(
+            "peak memory",
+            DASH if held is None else gib(held),
+            f"the device has {gib(rec.device.memory_bytes)}",
+        ),
+    ]
+    if found.achievable_mfu is not None and best is not None and best != peak:
+        against = f"of {si(best, 'FLOP/s')}, the best measured on this device"
+        numbers.append(Number("achievable MFU", percent(found.achievable_mfu), against))
+    if search is not None:
+        certified = table.certificate(search)
+        numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))
+    return tuple(numbers)
+
+
+def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
+    charts = [
+        Chart(
+            "Where the peak went",
+            plot.mfu_bar(rec, found, within),
+            "Model FLOPs done in the window as a share of what the peak allows in that time.",
+            table.utilization(rec, found),
+        ),
+        Chart(
+            "Every step",
+            plot.step_times(rec, found, within),
+            "The dashed line is the median, the band its interval. No step is left out of a "
+            "number; the scale does not begin at zero.",
+            table.steps(rec),
+        ),
+        Chart(
+            "Where the FLOPs are",
+            plot.components(rec.model, rec.workload, within),
+            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
+            table.ledger(rec.model, rec.workload),
+        ),
+    ]
+    if rec.batch_search is not None:
+        curve = Chart(
+            "Batch size",
+            plot.batch_curve(rec.batch_search, rec.workload, within),
+            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            table.probes(rec.batch_search),
+        )
+        charts.insert(2, curve)
+    return tuple(chart for chart in charts if chart.svg)

@@ -1,0 +1,262 @@
+"""The command as a person types it: answers on stdout, sentences on stderr, the right exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from gptbench import cli
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+QUICK = ["throughput", "gptfromscratch-rope", "-t", "64", "-b", "4", "--steps", "12"]
+QUICK += ["--device", "cpu", "--peak", "1TFLOP/s"]
+HAS_GPU = os.path.exists("/dev/nvidia0")
+
+
+def run(*words, **options):
+    settings = {"capture_output": True, "text": True, "env": ENVIRONMENT, "check": False}
+    return subprocess.run([sys.executable, "-m", "gptbench", *words], **{**settings, **options})
+
+
+def answer(capsys, *words):
+    """Exit code, stdout and stderr of a command run in this process."""
+    status = cli.main(list(words))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    assert f"Example: gptbench {name}" in COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_every_command_is_explained(name):
+    assert [p.name for p in COMMANDS[name].params if not getattr(p, "help", None)] == []
+
+
+def test_flops_prints_the_exact_count(capsys):
+    """DESIGN: four independent derivations meet at this number."""
+    status, out, _ = answer(capsys, "flops", "gpt2-small")
+    assert status == 0
+    assert "291,648,307,200" in out
+
+
+def test_flops_json_has_the_published_keys(capsys):
+    _, out, _ = answer(capsys, "flops", "gpt2-small", "--format", "json")
+    document = json.loads(out)
+    assert document["model"]["name"] == "gpt2-small"
+    assert document["parameters"]["total"] == 124_439_808
+    assert document["flops"]["forward"] == 291_648_307_200
+    assert document["flops"]["step"] == 3 * 291_648_307_200
+    assert sum(c["forward"] for c in document["components"]) == 291_648_307_200
+    assert sum(c["parameters"] for c in document["components"]) == 124_439_808
+
+
+def test_components_add_up_to_the_parameters_of_every_preset(capsys):
+    _, out, _ = answer(capsys, "presets", "--format", "json")
+    for model in json.loads(out)["models"]:
+        _, counted, _ = answer(capsys, "flops", model["name"], "--format", "json")
+        document = json.loads(counted)
+        parameters = sum(c["parameters"] for c in document["components"])
+        assert parameters == document["parameters"]["total"] == model["parameters"]["total"]
+
+
+def test_check_holds_the_count_to_both_tools():
+    done = run("flops", "scratchgpt", "--check", "--format", "json")
+    checks = json.loads(done.stdout)["checks"]
+    assert done.returncode == 0
+    assert {c["tool"] for c in checks} == {"PyTorch FlopCounterMode", "fvcore"}
+    assert {c["difference"] for c in checks} == {0}
+
+
+def test_gpus_json_has_the_published_keys(capsys):
+    """A100 datasheet: 312 TFLOP/s dense bfloat16, 1555 GB/s for the 40 GB card."""
+    _, out, _ = answer(capsys, "gpus", "a100", "--format", "json")
+    device = json.loads(out)["devices"][0]
+    assert device["id"] == "a100-pcie-40gb"
+    assert device["peaks"]["bfloat16"]["flops_per_s"] == 312e12
+    assert device["bandwidth_bytes_per_s"] == 1555e9
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
+@pytest.mark.parametrize("words", [["presets"], ["gpus"], ["flops", "gpt2-xl"]], ids=str)
+def test_every_answer_comes_in_every_form(capsys, words, form):
+    status, out, err = answer(capsys, *words, "--format", form)
+    assert (status, err) == (0, "")
+    assert len(out.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["flops", "gpt2-xxl"], "unknown model 'gpt2-xxl'. Nearest: 'gpt2-xl'"),
+        (["flops", "gpt2-xl", "-t", "2000"], "seq_len = 2000 is over the context"),
+        (["flops", "gpt2-xl", "-b", "0"], "0 is not in the range"),
+        (["flops"], "Missing argument 'MODEL'"),
+        (["flop", "gpt2-xl"], "No such command 'flop'"),
+        (["gpus", "a1000"], "unknown GPU 'a1000'"),
+        (["throughput", "--memory-limit", "3 bananas"], "'3 bananas' is not a size"),
+        (["throughput", "--batch-size", "0"], "0 is not in the range"),
+        (["throughput", "scratchgpt", "-t", "1024"], "seq_len = 1024 is over the context"),
+        (["throughput", "--out", "/proc/nowhere"], "cannot be written to"),
+        (["throughput", "--out", __file__], "cannot be written to"),
+        (["report", "nowhere.json"], "cannot read the result 'nowhere.json'"),
+        (["report", __file__], "is not JSON"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_a_wrong_question_is_one_sentence_and_exit_code_2(capsys, words, says):
+    status, out, err = answer(capsys, *words)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_malformed_toml_is_named_with_its_line(capsys, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[mine]\nn_layers = 2\nd_model == 3\n")
+    status, _, err = answer(capsys, "flops", str(file))
+    assert status == 2
+    assert f"{file}: malformed TOML" in err
+    assert "line 3" in err
+
+
+def test_heads_that_do_not_divide_are_named_with_file_and_line(capsys, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[m]\nn_layers = 2\nd_model = 100\nn_heads = 7\nn_ctx = 8\nvocab_size = 9\n")
+    status, _, err = answer(capsys, "flops", str(file))
+    assert status == 2
+    assert f"{file}:1: model 'm': n_heads = 7 must divide d_model = 100" in err
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU here")
+def test_without_a_gpu_asking_for_one_is_exit_code_4_and_says_what_to_type():
+    done = run("throughput", "--gpu", "a100")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "there is no CUDA device here" in done.stderr
+    assert "Leave --gpu out to measure on the CPU" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The main job with --out, run once; (folder, finished process)."""
+    folder = tmp_path_factory.mktemp("out") / "results"
+    return folder, run(*QUICK, "--out", str(folder), "--format", "json")
+
+
+def test_throughput_json_has_the_published_keys(measured):
+    _, done = measured
+    document = json.loads(done.stdout)
+    assert {"mode", "batch_size", "seq_len", "dtype", "attention", "compile"} <= set(
+        document["workload"]
+    )
+    assert {"name", "peak_flops_per_s", "peak_source"} <= set(document["device"])
+    assert {"median", "ci_low", "ci_high"} <= set(document["result"]["tokens_per_s"])
+    assert {"mfu", "hfu", "achievable_mfu", "peak_memory_bytes"} <= set(document["result"])
+    assert document["flops"]["per_token"] > 0
+    assert document["environment"]["torch"]
+    assert document["schema_version"] == 1
+
+
+def test_throughput_times_as_many_steps_as_were_asked_for(measured):
+    _, done = measured
+    assert len(json.loads(done.stdout)["result"]["samples"]) == 12
+
+
+def test_out_holds_the_three_files_and_nothing_else(measured):
+    folder, _ = measured
+    names = sorted(f.name for f in folder.iterdir())
+    assert names == ["report.html", "result.csv", "result.json"]
+
+
+def test_stdout_is_the_document_that_out_keeps(measured):
+    folder, done = measured
+    assert json.loads(done.stdout) == json.loads((folder / "result.json").read_text())
+
+
+def test_report_makes_the_same_files_again_from_the_record(measured, tmp_path, capsys):
+    folder, _ = measured
+    status, _, _ = answer(capsys, "report", str(folder / "result.json"), "--out", str(tmp_path))
+    assert status == 0
+    for name in ("result.csv", "report.html"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m gptbench gpus --format csv | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_full_disk_under_stdout_is_one_sentence(form):
+    with open("/dev/full", "w") as full:
+        done = run("flops", "gpt2-xl", "--format", form, stdout=full, capture_output=False,
+                   stderr=subprocess.PIPE)  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr == "Error: the answer could not be written: No space left on device.\n"
+
+
+def test_ctrl_c_in_the_middle_is_exit_code_130_and_leaves_nothing(tmp_path):
+    words = [*QUICK, "--out", str(tmp_path)]
+    words[words.index("--steps") + 1] = "100000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gptbench", *words],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_worker(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Error: interrupted; nothing was left half-written.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def wait_for_worker(pid):
+    """Until the process has a child of its own."""
+    deadline = time.monotonic() + 60
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not children.read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_debug_shows_the_traceback():
+    done = run("flops", "gpt2-xxl", "--debug")
+    assert "Traceback" in done.stderr
+
+
+def test_the_version_is_the_packages(capsys):
+    from gptbench import __version__
+
+    assert answer(capsys, "--version")[:2] == (0, f"gptbench {__version__}\n")
+
+
+def test_an_impossible_mfu_is_an_error_and_no_result(tmp_path):
+    words = [*QUICK, "--out", str(tmp_path)]
+    words[words.index("--peak") + 1] = "1MFLOP/s"
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "is impossible" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_colour_and_no_progress_where_nobody_watches(measured):
+    _, done = measured
+    assert "\x1b" not in done.stdout + done.stderr
