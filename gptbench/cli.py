@@ -5,7 +5,6 @@ stdout gets the answer and nothing else; progress, caveats and errors go to stde
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -376,6 +375,8 @@ def _write_reports(folder: Path, records: Sequence[Any]) -> None:
 
 
 def _command_line() -> str:
+    import shlex
+
     return shlex.join(["gptbench", *sys.argv[1:]])
 
 

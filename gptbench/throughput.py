@@ -42,6 +42,9 @@ CPU_TOKENS = 1024
 CHOSEN_BATCH = 64
 CHOSEN_SHARE = 0.6
 
+# Over a long window the heap of small objects grows by a few MiB; the trials were shorter.
+WINDOW_SLACK_BYTES = 32 << 20
+
 # Left to the rest of a machine whose memory is searched without a limit.
 HOST_RESERVE = 0.05
 
@@ -110,7 +113,7 @@ def run(question: Question, progress: Progress) -> Record:
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
-        limit_bytes = found.limit_bytes
+        limit_bytes = found.limit_bytes + max(WINDOW_SLACK_BYTES, found.limit_bytes // 20)
         plan = replace(plan, work=work.with_batch(found.max_batch_size))
     measured = _measure(plan, limit_bytes, progress)
     return Record(

@@ -92,7 +92,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
         setting=f"{table.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
-        f"{seconds(taken.window_ns / 1e9)}, started {rec.started_at}.",
+        f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
         charts=_charts(rec, found, f"{name}-"),
@@ -102,10 +102,17 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
     )
 
 
+def _moment(started_at: str) -> str:
+    """'2026-01-02T03:04:05+00:00' -> '2026-01-02 03:04:05 UTC'."""
+    return started_at.removesuffix("Z").removesuffix("+00:00").replace("T", " ") + " UTC"
+
+
 def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
     speed = table.rate(found.window_tokens_per_s)
-    return f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+    return (
+        f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+    )
 
 
 def _use(rec: Record, found: Metrics) -> str:
@@ -144,7 +151,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
             DASH if found.mfu is None else percent(found.mfu),
             "no peak is known"
             if peak is None
-            else f"of {si(peak, 'FLOP/s')}, {rec.device.peak_dtype}; {rec.device.peak_source}",
+            else f"of {si(peak, 'FLOP/s')} {rec.device.peak_dtype} ({rec.device.peak_source})",
         ),
         Number(
             "step time",

@@ -9,13 +9,14 @@ several records can share a page.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -39,7 +40,7 @@ ROLES = {
 INK, MUTED, RULE = ROLES["ink"], ROLES["muted"], ROLES["rule"]
 ACCENT, SECOND, THIRD, REST = (ROLES[r] for r in ("accent", "second", "third", "rest"))
 
-STYLE: dict[str, object] = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gptbench",
     "text.parse_math": False,
@@ -91,7 +92,7 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
         _mark_off_scale(axes, warm, top)
         axes.set_xlim(0.5 - len(warm), len(timed) + 0.5)
         axes.set_xlabel("timed step (shaded before step 1: warm-up, not counted)")
-        axes.set_ylabel("time of a step")
+        axes.set_title("time of a step", color=INK, pad=14)
         text = (
             f"{len(timed)} timed steps after {len(warm)} of warm-up: median "
             f"{seconds(median.median)}, from {seconds(min(timed))} to {seconds(max(timed))}, "
@@ -134,7 +135,9 @@ def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
             _mark_achievable(axes, achievable / (metrics.peak_flops_per_s or 1))
         axes.set_axis_off()
         words = ", ".join(f"{name} {percent(share)}" for name, share, _ in parts if share >= 0.0005)
-        return _svg(figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}.")
+        return _svg(
+            figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}."
+        )
 
 
 def components(model: ModelConfig, work: Workload, within: str = "") -> str:
@@ -147,8 +150,8 @@ def components(model: ModelConfig, work: Workload, within: str = "") -> str:
         at = range(len(rows))
         axes.barh(at, [row.flops / total for row in rows], height=0.62, color=ACCENT)
         for i, row in enumerate(rows):
-            label = f"  {percent(row.flops / total)}   {si(row.flops)}"
-            axes.text(row.flops / total, i, label, va="center", color=INK)
+            label = f"{percent(row.flops / total)}, {si(row.flops)}"
+            _note(axes, label, (row.flops / total, i), (6, 0), va="center")
         axes.set_yticks(at, [row.name for row in rows])
         axes.invert_yaxis()
         axes.set_xticks([])
@@ -157,7 +160,9 @@ def components(model: ModelConfig, work: Workload, within: str = "") -> str:
         largest = max(rows, key=lambda row: row.flops)
         share = percent(largest.flops / total)
         text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
-        return _svg(figure, f"{within}components", "FLOPs of a forward pass by matrix product", text)
+        return _svg(
+            figure, f"{within}components", "FLOPs of a forward pass by matrix product", text
+        )
 
 
 # -- parts of the charts ------------------------------------------------------------------------
@@ -166,11 +171,9 @@ def components(model: ModelConfig, work: Workload, within: str = "") -> str:
 def _figure(height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure with its panels at fixed places: nothing moves with the width of a label."""
     figure = Figure(figsize=(WIDTH_IN, height_in))
-    room = 0.88 / panels
-    axes = [
-        figure.add_axes((0.1 + room * i, 0.2, room - (0.13 if panels > 1 else 0), 0.68))
-        for i in range(panels)
-    ]
+    gap = 0.1
+    room = (0.98 + gap - 0.1) / panels
+    axes = [figure.add_axes((0.1 + room * i, 0.2, room - gap, 0.66)) for i in range(panels)]
     for panel in axes:
         panel.tick_params(length=3)
     return figure, axes
@@ -225,16 +228,16 @@ def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
             label = f"{name} outlier"
             axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label)
     if slow:
-        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)
+        axes.legend(frameon=False, ncols=2, handletextpad=0.1, loc=(0.62, 1.02))
 
 
 def _mark_off_scale(axes: Axes, warm: Sequence[float], top: float) -> None:
     """Say how long the longest step of the warm-up took, where it is over the edge."""
     if warm and max(warm) > top:
         at = 1 - len(warm) + warm.index(max(warm))
-        label = f" {seconds(max(warm))}, off the scale"
+        label = f"{seconds(max(warm))}, off the scale"
         axes.plot([at], [top], "^", ms=5, color=MUTED)
-        axes.annotate(label, (at, top), xytext=(4, 9), textcoords="offset points", color=MUTED)
+        _note(axes, label, (at, top), (7, -4), color=MUTED)
 
 
 def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:
@@ -252,13 +255,7 @@ def _memory_panel(axes: Axes, fits: Sequence[Probe], search: BatchSearch) -> Non
     limit = search.limit_bytes / 2**30
     axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4)
     axes.axhline(limit, color=SECOND, lw=1.2, ls=(0, (4, 3)))
-    axes.annotate(
-        f"limit {gib(search.limit_bytes)}",
-        (0, limit),
-        xytext=(4, 5),
-        textcoords="offset points",
-        color=INK,
-    )
+    _note(axes, f"limit {gib(search.limit_bytes)}", (0, limit), (4, 5))
     axes.set_title("peak memory, GiB", color=INK)
     axes.set_ylim(0, 1.2 * max(limit, *(size for _, size in held), 0))
 
@@ -271,18 +268,19 @@ def _edge(axes: Axes, largest: int, fails: Sequence[int]) -> None:
     """Crosses at the batch sizes that did not fit, at the foot of the panel."""
     if fails:
         axes.plot(fails, [0] * len(fails), "x", ms=6, mew=1.6, color=SECOND)
-        axes.annotate(
-            "did not fit",
-            (max(fails), 0),
-            xytext=(-7, 7),
-            textcoords="offset points",
-            ha="right",
-            color=INK,
-        )
+        _note(axes, "did not fit", (max(fails), 0), (-7, 7), ha="right")
     axes.set_xlim(0, 1.04 * largest)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("batch size")
+
+
+def _note(
+    axes: Axes, text: str, at: tuple[float, float], points: tuple[float, float], **look: Any
+) -> None:
+    """A text some points away from a place in the data."""
+    look.setdefault("color", INK)
+    axes.annotate(text, at, xytext=points, textcoords="offset points", **look)
 
 
 def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
@@ -313,9 +311,11 @@ def _mark_achievable(axes: Axes, share: float) -> None:
 # -- from a figure to a page --------------------------------------------------------------------
 
 
-def _style() -> "matplotlib.style.context":
+@contextmanager
+def _style() -> Iterator[None]:
     """Our look over matplotlib's own defaults, whatever the user's matplotlibrc says."""
-    return matplotlib.style.context(["default", STYLE])
+    with matplotlib.style.context(["default", STYLE]):
+        yield
 
 
 def _svg(figure: Figure, prefix: str, title: str, description: str) -> str:
@@ -325,7 +325,7 @@ def _svg(figure: Figure, prefix: str, title: str, description: str) -> str:
         artist.set_clip_on(False)
     file = io.BytesIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(file, metadata=metadata)
+    figure.savefig(file, format="svg", metadata=metadata)
     root = ET.fromstring(file.getvalue())  # noqa: S314 - written by the line above
     _drop(root, ("metadata", "style"))
     _clean(root, prefix)

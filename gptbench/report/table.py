@@ -22,8 +22,14 @@ DASH = "—"
 # A spreadsheet takes a cell that begins so for a formula and runs it (OWASP, "CSV injection").
 FORMULA_STARTS = "=+-@"
 
+CONVENTION = (
+    "A multiply-add is 2 FLOPs. Attention counted in full (no causal halving). No recompute."
+)
+
 # The dtypes in which models are trained and served: the columns of the list of GPUs.
 LISTED_DTYPES = ("float32", "tf32", "float16", "bfloat16", "float8")
+
+_KINDS = {"cuda": "GPU", "cpu": "CPU"}
 
 CONFIDENCE_WORDS = {
     "A": "a vendor's own text",
@@ -148,8 +154,7 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
         ),
         rows=(*body, *totals),
         notes=(
-            "A multiply-add is 2 FLOPs. Attention counted in full (no causal halving). "
-            "No recompute.",
+            CONVENTION,
             f"Exactly {grouped(cost.forward)} FLOPs forward{step}.",
         ),
         total_rows=len(totals),
@@ -257,7 +262,7 @@ def checks(found: Sequence[dict[str, Any]]) -> Table:
 def presets(models: dict[str, ModelConfig]) -> Table:
     """Every known model with the sizes people tell them apart by."""
     sizes = ("n_layers", "d_model", "n_heads", "n_ctx", "vocab_size")
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             name,
             *(Quantity(getattr(model, size), str(getattr(model, size))) for size in sizes),
@@ -347,15 +352,9 @@ def gpus(devices: Iterable[Device]) -> Table:
 
 def gpu(device: Device) -> Table:
     """One device: every peak, where it is from, and what to know about it."""
-    unit = {"int8": "TOP/s"}
-    rows: list[tuple[Cell, ...]] = []
-    for dtype in PEAK_COLUMNS.values():
-        peak = device.peaks.get(dtype)
-        shown = _known(
-            peak.flops_per_s if peak else None,
-            lambda value, dtype=dtype: f"{value / 1e12:g} {unit.get(dtype, 'TFLOP/s')}",
-        )
-        rows.append((dtype, shown))
+    rows: list[tuple[Cell, ...]] = [
+        (dtype, _peak(device, dtype)) for dtype in PEAK_COLUMNS.values()
+    ]
     rows += [
         ("memory", _known(device.memory_bytes, lambda size: f"{size / 1e9:g} GB")),
         ("bandwidth", _known(device.bandwidth_bytes_per_s, lambda size: f"{size / 1e9:g} GB/s")),
@@ -375,6 +374,14 @@ def gpu(device: Device) -> Table:
         notes=tuple(note for note in notes if note),
         total_rows=2,
     )
+
+
+def _peak(device: Device, dtype: str) -> Cell:
+    if dtype not in device.peaks:
+        return DASH
+    rate_per_s = device.peaks[dtype].flops_per_s
+    unit = "TOP/s" if dtype == "int8" else "TFLOP/s"
+    return Quantity(rate_per_s, f"{rate_per_s / 1e12:g} {unit}")
 
 
 # -- results ------------------------------------------------------------------------------------
@@ -413,7 +420,7 @@ def result(rec: Record, metrics: Metrics) -> Table:
         rows.append(("largest batch", _count(search.max_batch_size), certificate(search)))
     rows += [
         ("parameters", _count(metrics.parameters.total), rec.model.name),
-        ("device", rec.device.name, f"{gib(rec.device.memory_bytes)} of memory"),
+        ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
         ("workload", rec.workload.mode, workload(rec.workload).partition(", ")[2]),
     ]
     return Table(
@@ -491,7 +498,7 @@ def steps(rec: Record, most: int = 50) -> Table:
     """The timed steps; where there are more than `most`, in runs of neighbours."""
     times = [ns / 1e9 for ns in rec.measurement.step_ns]
     width = -(-len(times) // most)
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for start in range(0, len(times), width):
         run = times[start : start + width]
         name = f"{start + 1}" if len(run) == 1 else f"{start + 1}–{start + len(run)}"
@@ -556,4 +563,6 @@ def provenance(rec: Record) -> Table:
         **rec.environment,
     }
     rows = tuple((name, DASH if value is None else str(value)) for name, value in facts.items())
-    return Table(title="Provenance", columns=(Column("fact"), Column("value", wraps=True)), rows=rows)
+    return Table(
+        title="Provenance", columns=(Column("fact"), Column("value", wraps=True)), rows=rows
+    )

@@ -7,8 +7,8 @@ no line is wrapped to a width that nobody chose.
 import sys
 
 from rich.box import HORIZONTALS
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -16,6 +16,9 @@ from gptbench.report.table import Cell, Column, Table
 
 # Wide enough for every table in full, where no terminal says how wide it is.
 PIPE_WIDTH = 160
+
+# A column of prose gets no narrower than this.
+PROSE_WIDTH = 16
 
 # Prose is set narrower than a wide terminal: a line of text is read, not scanned.
 NOTE_WIDTH = 100
@@ -37,40 +40,49 @@ def show(table: Table, console: Console) -> None:
     """Print a table, its title above and its notes dim beneath."""
     console.print(_text(table.title, "bold"))
     console.print()
-    grid = _fitting(table, console)
-    # A number that does not fit runs over the edge: an ellipsis would hide that it is one.
-    console.print(grid, width=max(console.width, _least(grid, console)), crop=False)
+    # What does not fit runs over the edge: an ellipsis would hide that it is a number.
+    console.print(_fitting(table, console.width), soft_wrap=True)
     console.print()
     for note in table.notes:
-        console.print(_text(note, "dim"), width=min(console.width, NOTE_WIDTH))
+        console.print(_text(note, "dim"), width=NOTE_WIDTH)
     if table.notes:
         console.print()
 
 
-def _fitting(table: Table, console: Console) -> Grid:
+def _fitting(table: Table, width: int) -> Grid:
     """The grid in full where it fits; else with narrow gaps; else without the spare columns."""
-    every = range(len(table.columns))
+    every = list(range(len(table.columns)))
     needed = [i for i in every if not table.columns[i].spare]
-    for kept, gap in ((list(every), 1), (list(every), 0), (needed, 1)):
-        grid = _grid(table, kept, gap)
-        if _least(grid, console) <= console.width:
-            return grid
-    return _grid(table, needed, 0)
+    for kept, gap in ((every, 2), (every, 1), (needed, 2)):
+        if _least(table, kept, gap) <= width:
+            return _grid(table, kept, gap, width)
+    return _grid(table, needed, 1, width)
 
 
-def _least(grid: Grid, console: Console) -> int:
-    """The width that the grid needs with its prose wrapped as much as can be."""
-    return Measurement.get(console, console.options.update(width=10_000), grid).minimum
+def _least(table: Table, kept: list[int], gap: int) -> int:
+    """The width that the columns need with their prose wrapped as much as can be."""
+    longest = (
+        max(cell_len(str(cell)) for cell in (table.columns[i].name, *(r[i] for r in table.rows)))
+        for i in kept
+    )
+    widths = (
+        min(width, PROSE_WIDTH) if table.columns[i].wraps else width
+        for i, width in zip(kept, longest, strict=True)
+    )
+    return sum(widths) + gap * (len(kept) - 1)
 
 
-def _grid(table: Table, kept: list[int], gap: int) -> Grid:
+def _grid(table: Table, kept: list[int], gap: int, width: int) -> Grid:
+    least = _least(table, kept, gap)
     grid = Grid(
         box=HORIZONTALS,
         show_edge=False,
         pad_edge=False,
-        padding=(0, gap, 0, 0),
+        # The box itself puts one column between two.
+        padding=(0, gap - 1, 0, 0),
         header_style="dim",
         border_style="dim",
+        width=least if least > width else None,
     )
     for i in kept:
         _add_column(grid, table.columns[i])
@@ -88,6 +100,7 @@ def _add_column(grid: Grid, column: Column) -> None:
         _text(column.name),
         justify="right" if column.right else "left",
         no_wrap=not column.wraps,
+        overflow="fold",
     )
 
 

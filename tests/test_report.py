@@ -1,0 +1,496 @@
+"""Reports: what must be in them, what must never be, and that every form says the same."""
+
+import io
+import re
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import records
+from gptbench import device, metrics
+from gptbench.config import Workload
+from gptbench.metrics import Caveat
+from gptbench.presets import catalogue
+from gptbench.report import caveats, delimited, frame, html, markdown, plot, progress, table, text
+from gptbench.report.table import Column, Quantity, Table
+
+ONE = Workload(batch_size=1, seq_len=1024)
+RECORDS = {"gpu": records.ON_GPU, "cpu": records.ON_CPU, "no peak": records.NO_PEAK}
+CAVEATS = (
+    Caveat("peak-unknown", {"reason": "no such row"}),
+    Caveat("peak-measured", {"device": "Example CPU"}),
+    Caveat("over-stated-clock", {"mfu": 1.032, "device": "GeForce RTX 5090"}),
+    Caveat("over-peak", {"mfu": 1.5, "device": "Tesla T4"}),
+    Caveat("stalls", {"share": 0.112}),
+    Caveat("outliers", {"severe": 3, "steps": 120}),
+    Caveat("few-steps", {"steps": 5}),
+)
+
+
+def result(rec):
+    return table.result(rec, metrics.derive(rec))
+
+
+def check(tool, difference, operators=()):
+    return {
+        "tool": tool,
+        "attention": "fused",
+        "direction": "backward",
+        "flops": 7_013_407_129_600 + difference,
+        "expected": 7_013_407_129_600,
+        "difference": difference,
+        "operators": list(operators),
+    }
+
+
+MISSED = {
+    "operator": "attn.scores + attn.values (aten._scaled_dot_product_flash_attention)",
+    "flops": 0,
+    "expected": 644_245_094_400,
+    "difference": -644_245_094_400,
+}
+
+TABLES = {
+    "ledger": table.ledger(records.GPT2_XL, ONE.with_batch(512)),
+    "conventions": table.conventions(records.GPT2_XL, ONE),
+    "checks": table.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
+    "presets": table.presets(catalogue()),
+    "preset": table.preset(records.GPT2_XL),
+    "gpus": table.gpus(device.table()),
+    "gpu": table.gpu(device.find("h100-sxm", device.table())[0]),
+    "result": result(records.ON_GPU),
+    "result on a CPU": result(records.ON_CPU),
+    "probes": table.probes(records.SEARCH),
+    "steps": table.steps(records.ON_GPU),
+    "utilization": table.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
+    "provenance": table.provenance(records.ON_GPU),
+}
+
+
+def shown(a_table, width):
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
+    text.show(a_table, console)
+    return console.file.getvalue()
+
+
+def row(a_table, name):
+    return next(r for r in a_table.rows if r[0] == name)
+
+
+# -- tables -----------------------------------------------------------------------------------
+
+
+def test_ledger_of_gpt2_xl_says_what_megatron_counts():
+    # 72·B·s·l·h²(1 + s/6h + V/12lh) = 10,520,110,694,400 (Narayanan et al. 2021, arXiv:2104.04473)
+    notes = table.ledger(records.GPT2_XL, ONE).notes
+    assert any("10,520,110,694,400 a training step" in note for note in notes)
+
+
+def test_ledger_of_gpt2_small_says_what_nanogpts_notebook_counts():
+    # transformer_sizing.ipynb of nanoGPT: 291,648,307,200 FLOPs forward.
+    assert row(table.ledger(records.GPT2_SMALL, ONE), "forward")[3].value == 291_648_307_200
+
+
+def test_rows_of_the_ledger_add_up_to_its_totals():
+    ledger = table.ledger(records.GPT2_XL, ONE)
+    summed = [sum(r[i].value for r in ledger.body if isinstance(r[i], Quantity)) for i in (2, 3, 4)]
+    forward = ledger.totals[0]
+    assert summed == pytest.approx([cell.value for cell in forward[2:]])
+
+
+def test_ledger_of_a_forward_pass_has_no_training_step():
+    ledger = table.ledger(records.GPT2_XL, replace(ONE, mode="forward"))
+    assert [r[0] for r in ledger.totals] == ["forward"]
+
+
+def test_every_convention_is_put_in_words():
+    assert all(len(r[3]) > 10 for r in TABLES["conventions"].rows)
+
+
+def test_a_check_that_differs_is_followed_by_its_operators():
+    assert [r[0].strip() for r in TABLES["checks"].rows] == [
+        "PyTorch FlopCounterMode",
+        MISSED["operator"],
+    ]
+
+
+def test_checks_that_agree_say_so_and_show_no_operator():
+    agreed = table.checks([check("fvcore", 0, [MISSED])])
+    assert len(agreed.rows) == 1
+    assert agreed.notes == ("All 1 counts agree with the ledger to the last FLOP.",)
+
+
+def test_an_unknown_peak_is_a_dash():
+    assert row(TABLES["gpu"], "float4")[1] == "—"
+
+
+@pytest.mark.parametrize("quantity", ["MFU", "HFU"])
+def test_a_result_without_a_peak_has_a_dash_and_the_reason(quantity):
+    assert row(result(records.NO_PEAK), "MFU")[1:] == ("—", "unknown: no such row")
+    assert row(result(records.NO_PEAK), quantity)[1] == "—"
+
+
+def test_largest_batch_is_shown_with_both_certificates():
+    assert "41 ran and 42 did not" in row(TABLES["result"], "largest batch")[2]
+
+
+def test_a_search_that_ended_early_claims_no_failure():
+    search = replace(records.SEARCH, stopped_by="largest asked for")
+    assert "did not" not in table.certificate(search)
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(3, 3), (50, 50), (51, 26), (120, 40), (10_000, 50)])
+def test_many_steps_are_shown_in_runs_of_neighbours(steps, rows):
+    taken = replace(records.ON_GPU.measurement, step_ns=records.step_times(steps, 10**8))
+    found = table.steps(replace(records.ON_GPU, measurement=taken))
+    assert len(found.rows) == rows
+    assert max(r[3].value for r in found.rows) == max(taken.step_ns) / 1e9
+
+
+# -- text -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_loses_no_number_at_any_width(name, width):
+    printed = shown(TABLES[name], width)
+    quantities = [cell for r in TABLES[name].rows for cell in r if isinstance(cell, Quantity)]
+    assert [q.text for q in quantities if q.text not in printed] == []
+    assert "…" not in printed
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_stays_within_the_terminal(name, width):
+    assert max(map(len, shown(TABLES[name], width).splitlines())) <= width
+
+
+def test_markup_in_a_cell_is_text():
+    assert "[red]x[/]" in shown(Table("[bold]t", (Column("a"),), (("[red]x[/]",),)), 80)
+
+
+def test_a_cell_cannot_send_escapes_to_the_terminal():
+    assert "\x1b" not in shown(Table("t", (Column("a"),), (("\x1b[2Jgone",),)), 80)
+
+
+def test_a_console_that_is_no_terminal_has_no_colour(capsys):
+    text.show(TABLES["preset"], text.console())
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_nothing_is_wrapped_where_the_output_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text.show(TABLES["gpus"], text.console())
+    assert "Instinct MI250X (one GCD = one torch device)" in capsys.readouterr().out
+
+
+def test_progress_is_silent_where_nobody_watches():
+    console = Console(file=io.StringIO())
+    with progress.bar(console) as update:
+        update("timing", 1.0)
+    assert console.file.getvalue() == ""
+
+
+def test_progress_says_what_is_being_done_and_cleans_up():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress.bar(console) as update:
+        update("warming up [red]", 0.0)
+    assert "warming up [red]" in console.file.getvalue()
+    assert console.file.getvalue().endswith("\x1b[2K")
+
+
+# -- caveats ----------------------------------------------------------------------------------
+
+
+def test_every_code_has_an_example_here():
+    assert tuple(c.code for c in CAVEATS) == caveats.CODES
+
+
+@pytest.mark.parametrize("caveat", CAVEATS, ids=lambda c: c.code)
+def test_every_caveat_has_a_sentence_with_its_numbers(caveat):
+    sentence = caveats.sentence(caveat)
+    shares = {k: f"{100 * v:.1f}%" for k, v in caveat.values.items() if isinstance(v, float)}
+    assert sentence.endswith(".")
+    assert all(str(value) in sentence for value in (caveat.values | shares).values())
+
+
+def test_a_caveat_that_nobody_wrote_a_sentence_for_is_refused():
+    with pytest.raises(ValueError, match="new-code"):
+        caveats.sentence(Caveat("new-code", {}))
+
+
+# -- Markdown and CSV -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hostile", ["a|b", "`code`", "<b>", "*x*", "[x](y)", "a\nb", "\\"])
+def test_no_cell_breaks_out_of_a_markdown_table(hostile):
+    rendered = markdown.render(Table("t", (Column("a"), Column("b")), ((hostile, "end"),)))
+    line = rendered.splitlines()[-1]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 3
+    assert not re.search(r"(?<!\\)(?:[`*<]|\]\()", line)
+
+
+def test_markdown_aligns_numbers_right_and_makes_totals_bold():
+    lines = markdown.render(table.ledger(records.GPT2_SMALL, ONE)).splitlines()
+    assert re.fullmatch(r"\| -+ \| -+ \| -+: \| -+: \| -+: \|", lines[3])
+    assert "**291.6 G**" in next(line for line in lines if "**forward**" in line)
+
+
+def test_csv_of_a_table_has_numbers_in_base_units():
+    parsed = pd.read_csv(io.StringIO(delimited.table_csv(table.ledger(records.GPT2_SMALL, ONE))))
+    assert parsed.set_index("matmul").loc["forward", "FLOPs"] == 291_648_307_200
+
+
+@pytest.mark.parametrize("start", "=+-@")
+def test_no_cell_of_a_csv_is_a_formula(start):
+    hostile = f"{start}1+cmd|' /C calc'!A0"
+    written = delimited.table_csv(Table("t", (Column("a"),), ((hostile,),)))
+    assert pd.read_csv(io.StringIO(written))["a"][0] == f"'{hostile}"
+
+
+def test_a_negative_number_is_no_formula():
+    assert delimited.table_csv(TABLES["checks"]).splitlines()[1].endswith(",-644245094400")
+
+
+# -- frame ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rec", RECORDS.values(), ids=RECORDS)
+def test_csv_of_records_parses_back_to_the_same_values(rec):
+    written = frame.measurements([rec])
+    parsed = pd.read_csv(io.StringIO(frame.csv_text(written)), dtype=written.dtypes.to_dict())
+    pd.testing.assert_frame_equal(parsed, written)
+
+
+def test_frame_has_the_documented_columns_in_order():
+    assert list(frame.measurements([records.ON_GPU]).columns) == list(frame.COLUMNS)
+
+
+def test_frame_has_every_timed_step_in_order():
+    found = frame.measurements([records.ON_GPU]).query("stat == 'sample'")
+    assert tuple(round(v * 1e9) for v in found["value"]) == records.STEPS
+    assert list(found["step"]) == list(range(1, len(records.STEPS) + 1))
+
+
+def test_frame_has_the_numbers_of_the_metrics():
+    found = frame.measurements([records.ON_GPU]).set_index(["metric", "stat"])["value"]
+    expected = metrics.derive(records.ON_GPU)
+    assert found["mfu", "window"] == expected.mfu
+    assert found["tokens_per_s", "window"] == expected.window_tokens_per_s
+    assert found["tokens_per_s", "median"] == expected.tokens_per_s.median
+    assert found["max_batch_size", "largest"] == 41
+
+
+def test_an_unknown_value_is_an_empty_field_of_the_csv():
+    parsed = pd.read_csv(io.StringIO(frame.csv_text(frame.measurements([records.NO_PEAK]))))
+    assert parsed.set_index("metric").loc["mfu", ["value"]].isna().all()
+
+
+def test_two_records_have_two_runs_and_one_record_has_one():
+    runs = frame.measurements([records.ON_GPU, records.ON_CPU, records.ON_GPU])["run"]
+    assert runs.nunique() == 2
+
+
+@pytest.mark.parametrize("start", "=+-@")
+def test_no_name_in_the_csv_of_records_is_a_formula(start):
+    written = frame.csv_text(frame.measurements([records.named(f"{start}1+1")]))
+    parsed = pd.read_csv(io.StringIO(written))
+    assert set(parsed["model"]) == set(parsed["device"]) == {f"'{start}1+1"}
+
+
+# -- charts -----------------------------------------------------------------------------------
+
+
+def svg_of(chart):
+    return ET.fromstring(chart)  # noqa: S314 - made by the module under test
+
+
+def charts(rec):
+    found = metrics.derive(rec)
+    drawn = {
+        "steps": plot.step_times(rec, found),
+        "mfu": plot.mfu_bar(rec, found),
+        "components": plot.components(rec.model, rec.workload),
+    }
+    if rec.batch_search is not None:
+        drawn["batch"] = plot.batch_curve(rec.batch_search, rec.workload)
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+CHARTS = charts(records.ON_GPU)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_well_formed_and_described(name):
+    root = svg_of(CHARTS[name])
+    assert root.attrib["role"] == "img"
+    described = [root.find(f".//*[@id='{i}']").text for i in root.attrib["aria-labelledby"].split()]
+    assert all(described)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_has_no_colour_but_those_of_the_page(name):
+    assert re.findall(r"#[0-9a-f]{6}\b", CHARTS[name]) == []
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_refers_to_nothing_but_itself(name):
+    root = svg_of(CHARTS[name])
+    ids = {e.attrib["id"] for e in root.iter() if "id" in e.attrib}
+    links = {e.attrib["href"] for e in root.iter() if "href" in e.attrib}
+    assert {link.removeprefix("#") for link in links} <= ids
+    assert not re.search(r"http|xmlns|url\(|font-family", CHARTS[name])
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_the_same_bytes_every_time(name):
+    assert charts(records.ON_GPU)[name] == CHARTS[name]
+
+
+def test_a_chart_ignores_the_look_that_a_user_has_set(monkeypatch):
+    monkeypatch.setitem(plot.matplotlib.rcParams, "axes.grid", True)
+    monkeypatch.setitem(plot.matplotlib.rcParams, "font.size", 30.0)
+    assert charts(records.ON_GPU) == CHARTS
+
+
+def test_there_is_no_bar_without_a_peak():
+    assert plot.mfu_bar(records.NO_PEAK, metrics.derive(records.NO_PEAK)) == ""
+
+
+def test_a_spike_survives_where_there_are_more_steps_than_pixels():
+    points = [(i, 1.0) for i in range(100_000)]
+    points[54_321] = (54_321, 9.0)
+    thinned = plot._thinned(points)
+    assert (54_321, 9.0) in thinned
+    assert len(thinned) <= plot.MOST_POINTS
+
+
+@pytest.mark.parametrize(
+    "steps", [(10**7,), (10**7,) * 2, (10**3,) * 5, tuple(range(10**9, 10**9 + 3000))], ids=len
+)
+def test_steps_of_any_number_and_spread_are_drawn(steps):
+    taken = replace(records.ON_GPU.measurement, step_ns=steps, window_ns=sum(steps), warmup_ns=())
+    rec = replace(records.ON_GPU, measurement=taken)
+    assert svg_of(plot.step_times(rec, metrics.derive(rec))).tag == "svg"
+
+
+def test_an_mfu_over_the_peak_is_drawn():
+    rec = replace(records.ON_GPU, device=replace(records.GPU, peak_flops_per_s=1e12, id=None))
+    rec = replace(rec, device=replace(rec.device, peak_origin="stated"))
+    assert svg_of(plot.mfu_bar(rec, metrics.derive(rec))).tag == "svg"
+
+
+# -- page -------------------------------------------------------------------------------------
+
+PAGE = html.page([records.ON_GPU])
+SEVERAL = html.page(list(RECORDS.values()))
+CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def without_data(page):
+    return re.sub(r'href="data:[^"]*"', "", page)
+
+
+def test_browser_is_told_to_load_nothing():
+    assert f'<meta http-equiv="Content-Security-Policy" content="{CSP}">' in PAGE
+
+
+@pytest.mark.parametrize("page", [PAGE, SEVERAL], ids=["one", "several"])
+def test_page_asks_nothing_of_any_network(page):
+    found = re.findall(r"https?:|//\w+\.|\bsrc=|@import|url\(|<link|<iframe", without_data(page))
+    assert found == []
+
+
+@pytest.mark.parametrize("page", [PAGE, SEVERAL], ids=["one", "several"])
+def test_ids_are_unique_on_a_page(page):
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("page", [PAGE, SEVERAL], ids=["one", "several"])
+def test_every_reference_of_a_page_is_to_something_on_it(page):
+    ids = set(re.findall(r'\sid="([^"]*)"', page))
+    named = {i for v in re.findall(r'aria-labelledby="([^"]*)"', page) for i in v.split()}
+    assert named | set(re.findall(r'href="#([^"]*)"', page)) <= ids
+
+
+@pytest.mark.parametrize("page", [PAGE, SEVERAL], ids=["one", "several"])
+def test_page_has_one_main_heading_and_its_landmarks(page):
+    for tag in ("h1", "main", "header", "footer"):
+        assert len(re.findall(f"<{tag}[ >]", page)) == 1
+    assert '<html lang="en">' in page
+
+
+def test_every_table_has_a_caption_and_scoped_heads():
+    tables = re.findall(r"<table.*?</table>", SEVERAL, re.DOTALL)
+    assert tables
+    assert all("<caption>" in t for t in tables)
+    assert re.findall(r"<th(?! scope=)[ >]", SEVERAL) == []
+
+
+@pytest.mark.parametrize("records_shown", [[records.ON_GPU], list(RECORDS.values())], ids=len)
+def test_same_records_make_the_same_bytes(records_shown):
+    assert html.page(records_shown) == html.page(records_shown)
+
+
+def test_page_begins_with_the_answer():
+    summary = re.search(r'<p class="summary">(.*?)</p>', PAGE)[1]
+    found = metrics.derive(records.ON_GPU)
+    assert f"{found.window_tokens_per_s:,.0f} tokens/s" in summary
+    assert f"{100 * found.mfu:.1f}%" in summary
+
+
+def test_page_without_a_peak_says_that_there_is_no_mfu():
+    assert "peak is not known, so there is no MFU" in html.page([records.NO_PEAK])
+
+
+@pytest.mark.parametrize("rec", RECORDS.values(), ids=RECORDS)
+def test_page_has_every_caveat(rec):
+    page = html.page([rec])
+    wanted = [caveats.sentence(c) for c in metrics.derive(rec).caveats]
+    assert wanted
+    assert [s for s in wanted if html._PAGES.from_string("{{ s }}").render(s=s) not in page] == []
+
+
+def test_a_name_that_is_a_script_is_text_everywhere_on_the_page():
+    page = html.page([records.named(records.HOSTILE), records.ON_CPU])
+    assert records.HOSTILE not in page
+    assert page.count("<script>") == 1
+
+
+@pytest.mark.parametrize("hostile", ['" onmouseover="alert(1)', "'><img src=x>", "{{ 7 * 7 }}"])
+def test_a_name_cannot_leave_its_attribute_or_be_run(hostile):
+    page = without_data(html.page([records.named(hostile)]))
+    assert 'onmouseover="' not in page
+    assert "<img" not in page
+    assert (">49<" in page) is False
+
+
+def test_data_of_the_page_are_those_of_the_csv():
+    encoded = re.search(r"base64,([^\"]*)", PAGE)[1]
+    written = frame.csv_text(frame.measurements([records.ON_GPU]))
+    assert html.base64.b64decode(encoded).decode() == written
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["paper", "wash"])
+@pytest.mark.parametrize("role", ["ink", "muted", "accent", "second", "third"])
+def test_contrast_is_that_of_wcag_aa_in_both_themes(scheme, ground, role):
+    # WCAG 2.2, 1.4.3: 4.5 to 1, by the formula of its definition of relative luminance.
+    declared = re.search(rf"color-scheme: {scheme};([^}}]*)", PAGE)[1]
+    colors = dict(re.findall(r"--(\w+): (#\w{6})", declared))
+    assert contrast(colors[role], colors[ground]) >= 4.5
