@@ -55,7 +55,7 @@ def sentence(caveat: Caveat) -> str:
         case Caveat("few-steps", {"steps": steps}):
             text = (
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
-                f"--steps {FEW_STEPS * 3}, or leave --steps out and let the window fill."
+                f"--steps {FEW_STEPS * 3} for one that can be."
             )
         case _:
             raise ValueError(f"no sentence for the caveat {caveat.code!r}")

@@ -89,10 +89,12 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
         axes.axhspan(median.low, median.high, color=ACCENT, alpha=0.18, lw=0)
         axes.axhline(median.median, color=ACCENT, lw=1, ls=(0, (4, 3)))
         _mark_outliers(axes, timed, top)
-        _mark_off_scale(axes, warm, top)
+        over = [(1 - len(warm) + i, top) for i, t in enumerate(warm) if t > top]
+        axes.plot(*_columns(over), "^", ms=5, color=MUTED)
         axes.set_xlim(0.5 - len(warm), len(timed) + 0.5)
         axes.set_xlabel("timed step (shaded before step 1: warm-up, not counted)")
-        axes.set_title("time of a step", color=INK, pad=14)
+        beyond = f" (▲ warm-up to {seconds(max(warm))}, off the scale)" if over else ""
+        axes.set_title(f"time of a step{beyond}", color=INK, pad=14)
         text = (
             f"{len(timed)} timed steps after {len(warm)} of warm-up: median "
             f"{seconds(median.median)}, from {seconds(min(timed))} to {seconds(max(timed))}, "
@@ -229,15 +231,6 @@ def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
             axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label)
     if slow:
         axes.legend(frameon=False, ncols=2, handletextpad=0.1, loc=(0.62, 1.02))
-
-
-def _mark_off_scale(axes: Axes, warm: Sequence[float], top: float) -> None:
-    """Say how long the longest step of the warm-up took, where it is over the edge."""
-    if warm and max(warm) > top:
-        at = 1 - len(warm) + warm.index(max(warm))
-        label = f"{seconds(max(warm))}, off the scale"
-        axes.plot([at], [top], "^", ms=5, color=MUTED)
-        _note(axes, label, (at, top), (7, -4), color=MUTED)
 
 
 def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:

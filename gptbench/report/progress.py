@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 # What is being done, and the seconds it is expected to take; 0 where nobody knows.
@@ -41,10 +42,10 @@ def bar(console: Console) -> Iterator[Update]:
 class _ExpectedBar(BarColumn):
     """Filled by the clock: the worker is busy and says nothing until a phase is over."""
 
-    def render(self, task: Task) -> "BarColumn":
+    def render(self, task: Task) -> ProgressBar:
         if task.total is not None:
             task.completed = min(task.elapsed or 0.0, 0.99 * task.total)
-        return super().render(task)  # type: ignore[return-value]
+        return super().render(task)
 
 
 class _Left(ProgressColumn):
