@@ -1,6 +1,6 @@
 """What the analysis costs, by pytest-benchmark.
 
-    pytest benchmarks/bench_analysis.py
+pytest benchmarks/bench_analysis.py
 """
 
 from gptbench import device, flops, presets

@@ -1,16 +1,17 @@
 """What `gptbench flops gpt2-xl` costs beside the libraries that print its table.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from turns import in_turns
 
 LIBRARIES = [sys.executable, "-c", "import typer, rich.console, rich.table"]
-COMMAND = [sys.executable, "-m", "gptbench", "flops", "gpt2-xl"]
+COMMAND = [str(Path(sys.executable).parent / "gptbench"), "flops", "gpt2-xl"]
 # A child asks the kernel for its own peak: what a parent reads of a child holds the parent's too.
 PEAK = """
 import sys

@@ -3,6 +3,7 @@
 `python benchmarks/terminal.py reports/cpu-2-cores/throughput.svg gptbench throughput`
 """
 
+import io
 import os
 import pty
 import re
@@ -35,7 +36,7 @@ def output_of(command: list[str]) -> str:
 
 def main() -> None:
     target, command = Path(sys.argv[1]), sys.argv[2:]
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {shlex.join(command)}", style="bold"))
     console.print(Text.from_ansi(output_of(command)))
     svg = console.export_svg(title="gptbench")

@@ -1,6 +1,6 @@
 """The model beside transformers' GPT-2, and the harness beside a bare loop, in turns.
 
-    python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 6]
+python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 6]
 """
 
 import argparse

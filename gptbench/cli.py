@@ -102,8 +102,8 @@ def presets(
 
     Example: gptbench presets gpt2-xl
     """
-    from gptbench import flops, metrics, presets, record
-    from gptbench.report import table
+    from gptbench import flops, presets, record
+    from gptbench.report import catalogue
 
     models = {name: presets.load(name)} if name else presets.catalogue()
 
@@ -112,14 +112,14 @@ def presets(
             "models": [
                 {
                     **record.to_builtins(m),
-                    "parameters": metrics.counted(flops.parameters(m)),
+                    "parameters": flops.counted(flops.parameters(m)),
                 }
                 for m in models.values()
             ]
         }
 
     one = next(iter(models.values()))
-    _show(format, [table.preset(one) if name else table.presets(models)], document)
+    _show(format, [catalogue.preset(one) if name else catalogue.presets(models)], document)
 
 
 @app.command()
@@ -136,11 +136,11 @@ def gpus(
     Example: gptbench gpus a100
     """
     from gptbench import device
-    from gptbench.report import table
+    from gptbench.report import catalogue
 
     rows = device.table(devices)
     found = device.find(name, rows) if name else rows
-    tables = [table.gpu(d) for d in found] if name else [table.gpus(found)]
+    tables = [catalogue.gpu(d) for d in found] if name else [catalogue.gpus(found)]
     _show(format, tables, lambda: {"devices": [device.document(d) for d in found]})
 
 
@@ -159,18 +159,18 @@ def flops(
 
     Example: gptbench flops gpt2-xl --check
     """
-    from gptbench import metrics, presets
+    from gptbench import flops, presets
     from gptbench.config import Workload, check_fits_context
-    from gptbench.report import table
+    from gptbench.report import ledgers
 
     config = presets.load(model)
     work = Workload(batch_size=batch_size or 1, seq_len=seq_len or config.n_ctx, mode=mode.value)
     check_fits_context(config, work)
-    tables = [table.ledger(config, work), table.conventions(config, work)]
+    tables = [ledgers.ledger(config, work), ledgers.conventions(config, work)]
     checks = _check(config, work) if check else []
     if checks:
-        tables.append(table.checks(checks))
-    _show(format, tables, lambda: {**metrics.flops_document(config, work), "checks": checks})
+        tables.append(ledgers.checks(checks))
+    _show(format, tables, lambda: {**flops.document(config, work), "checks": checks})
     if any(c["difference"] for c in checks):
         raise typer.Exit(EXIT_REGRESSED)
 
@@ -263,7 +263,7 @@ def throughput(
 
 @app.command()
 def report(
-    results: Annotated[
+    files: Annotated[
         list[Path], typer.Argument(metavar="RESULT...", help="Files that --out wrote: result.json.")
     ],
     out: Annotated[
@@ -276,17 +276,17 @@ def report(
 
     Example: gptbench report results/result.json --out results
     """
-    from gptbench import record
+    from gptbench import metrics, record
 
     folder = record.output_folder(out) if out else None
-    records = [record.read(path) for path in results]
+    records = [metrics.with_current_peak(record.read(path)) for path in files]
     if folder is not None:
         _write_reports(folder, records)
     _show_results(format, records)
 
 
-def _version(value: bool) -> None:
-    if value:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"gptbench {__version__}")
         raise typer.Exit
 
@@ -294,9 +294,9 @@ def _version(value: bool) -> None:
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    version: Annotated[
+    _version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """FLOPs, memory and MFU of GPT models: counted, measured and explained."""
@@ -342,7 +342,7 @@ def _show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) ->
 
 def _show_results(format: Format, records: Sequence[Any]) -> None:
     from gptbench import metrics
-    from gptbench.report import caveats, frame, table
+    from gptbench.report import caveats, frame, results
 
     derived = [metrics.derive(rec) for rec in records]
     if format is Format.csv:
@@ -350,9 +350,9 @@ def _show_results(format: Format, records: Sequence[Any]) -> None:
         return
     tables = []
     for rec, result in zip(records, derived, strict=True):
-        tables.append(table.result(rec, result))
+        tables.append(results.result(rec, result))
         if rec.batch_search is not None:
-            tables.append(table.probes(rec.batch_search))
+            tables.append(results.probes(rec.batch_search))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     _show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()
@@ -371,7 +371,10 @@ def _write_reports(folder: Path, records: Sequence[Any]) -> None:
         record.write_whole(folder / "result.json", record.dump_json(document))
     record.write_whole(folder / "result.csv", frame.csv_text(frame.measurements(records)))
     record.write_whole(folder / "report.html", html.page(records))
-    print(f"Wrote {folder}/result.json, result.csv and report.html.", file=sys.stderr)
+    written = "result.csv and report.html"
+    if len(records) == 1:
+        written = f"result.json, {written}"
+    print(f"Wrote {written} in {folder}.", file=sys.stderr)
 
 
 def _command_line() -> str:

@@ -5,8 +5,8 @@ ModelConfig is the one description of an architecture; parameters, FLOPs, bytes 
 Table 2.1); other people's names are translated in `presets` and nowhere else.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from gptbench.errors import QuestionError
 
@@ -46,6 +46,7 @@ class ModelConfig:
     head_bias: bool = False
 
     def __post_init__(self) -> None:
+        self._require_types()
         for size in ("n_layers", "d_model", "n_heads", "n_ctx", "vocab_size"):
             self._require(getattr(self, size) >= 1, size, "must be at least 1")
         for size in ("d_ff", "d_head"):
@@ -69,7 +70,34 @@ class ModelConfig:
 
     def _require(self, true: bool, name: str, rule: str) -> None:
         if not true:
-            raise QuestionError(f"model {self.name!r}: {name} = {getattr(self, name)} {rule}.")
+            raise ModelFieldError(self.name, name, getattr(self, name), rule)
+
+    def _require_types(self) -> None:
+        for item in fields(self):
+            value, words = getattr(self, item.name), get_args(item.type)
+            if words:
+                known = ", ".join(map(repr, words))
+                self._require(value in words, item.name, f"is not one of {known}")
+            else:
+                # An int is a good float, but True is no good int.
+                good = (int, float) if item.type is float else (item.type,)
+                self._require(type(value) in good, item.name, f"is not {_TYPE_WORDS[item.type]}")
+
+
+_TYPE_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+class ModelFieldError(QuestionError):
+    """A value that a ModelConfig cannot have; `field` names it."""
+
+    def __init__(self, model: str, field: str, value: object, rule: str) -> None:
+        self.field = field
+        super().__init__(f"model {model!r}: {field} = {value!r} {rule}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ embedding look-ups are O(B·T·D) and are left out, as there: they cost bytes, n
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from gptbench.config import ModelConfig, Workload
 
@@ -198,3 +199,66 @@ def conventions(model: ModelConfig, work: Workload) -> dict[str, float]:
         "6n_non_embedding": float(2 * N.non_embedding),
     }
     return {name: passes * flops for name, flops in per_forward_token.items()}
+
+
+def counted(found: Parameters) -> dict[str, int]:
+    """Parameter counts under the keys that the JSON answers publish."""
+    return {
+        "total": found.total,
+        "non_embedding": found.non_embedding,
+        "active": found.active,
+    }
+
+
+def costed(cost: StepFlops) -> dict[str, float]:
+    """FLOPs of a step under the keys that the JSON answers publish."""
+    return {
+        "forward": cost.forward,
+        "backward": cost.backward,
+        "recompute": cost.recompute,
+        "step": cost.step,
+        "per_token": cost.per_token,
+    }
+
+
+def document(model: ModelConfig, work: Workload) -> dict[str, Any]:
+    """The published JSON of `gptbench flops`, without the checks."""
+    rows = matmuls(model, work)
+    passes = 2 if work.mode == "train" else 0
+    components = [
+        {
+            "name": row.name,
+            "count": row.count,
+            "m": row.m,
+            "k": row.k,
+            "n": row.n,
+            "forward": row.flops,
+            "backward": passes * row.flops,
+            "parameters": row.parameters,
+        }
+        for row in rows
+    ]
+    tables = [
+        {
+            "name": v.name,
+            "count": v.count,
+            "forward": 0,
+            "backward": 0,
+            "parameters": v.parameters,
+        }
+        for v in vectors(model)
+        if v.parameters
+    ]
+    return {
+        "model": asdict(model),
+        "workload": {
+            "mode": work.mode,
+            "batch_size": work.batch_size,
+            "seq_len": work.seq_len,
+        },
+        "parameters": counted(parameters(model)),
+        "flops": costed(step_flops(model, work)),
+        "components": components + tables,
+        "conventions": conventions(model, work),
+        "checks": [],
+    }

@@ -4,11 +4,10 @@ Everything here is arithmetic on stored facts. MFU is judged on the whole window
 the median beside it is what two runs are compared by (METHOD: two numbers, never one).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gptbench import device, flops, record, stats
-from gptbench.config import ModelConfig, Workload
 from gptbench.errors import ImpossibleMfuError
 from gptbench.flops import Parameters, StepFlops
 from gptbench.record import DeviceUsed, Record
@@ -62,10 +61,9 @@ def derive(rec: Record) -> Metrics:
     cost = flops.step_flops(model, work)
     window_s = taken.window_ns / 1e9
     steps_per_s = len(taken.step_ns) / window_s
-    peak = current_peak(rec.device)
+    peak = rec.device.peak_flops_per_s
     achievable = rec.device.achievable_flops_per_s
     mild, severe = stats.tukey_outliers(taken.step_ns)
-    mean_s = sum(taken.step_ns) / 1e9 / len(taken.step_ns)
 
     def share_of(rate: float | None, flops_per_step: int) -> float | None:
         return None if rate is None else flops_per_step * steps_per_s / rate
@@ -89,19 +87,35 @@ def derive(rec: Record) -> Metrics:
         achievable_mfu=share_of(achievable, cost.step),
         outliers_mild=mild,
         outliers_severe=severe,
-        stall_share=max(0.0, 1 - step_s.median / mean_s),
+        stall_share=max(0.0, 1 - step_s.median * steps_per_s),
         caveats=(),
     )
     return _with_caveats(metrics, rec)
 
 
-def current_peak(used: DeviceUsed) -> float | None:
-    """The peak of the record's device as the table has it today; else the one it was stored with."""
-    if used.peak_origin == "table":
-        for row in device.table():
-            if row.id == used.id and used.peak_dtype in row.peaks:
-                return row.peaks[used.peak_dtype].flops_per_s
-    return used.peak_flops_per_s
+def with_current_peak(rec: Record) -> Record:
+    """The record judged by the peak that the table has today, with its source.
+
+    A stated or measured peak, and one of a table that is not here, stays as it was stored.
+    """
+    used = rec.device
+    if used.peak_origin != "table":
+        return rec
+    for row in device.table():
+        if row.id == used.id and used.peak_dtype in row.peaks:
+            return replace(rec, device=judged_by_table(used, row))
+    return rec
+
+
+def judged_by_table(used: DeviceUsed, row: device.Device) -> DeviceUsed:
+    """The device with the peak of its row for the dtype that multiplied."""
+    peak = row.peaks[used.peak_dtype]
+    return replace(
+        used,
+        peak_flops_per_s=peak.flops_per_s,
+        peak_source=f"{row.id}, dense {used.peak_dtype}: {peak.source}",
+        peak_origin="table",
+    )
 
 
 def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
@@ -120,12 +134,7 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
         found.append(Caveat("outliers", {"severe": metrics.outliers_severe, "steps": total}))
     if metrics.step_time_s.n < FEW_STEPS:
         found.append(Caveat("few-steps", {"steps": metrics.step_time_s.n}))
-    return _replace_caveats(metrics, tuple(found))
-
-
-def _replace_caveats(metrics: Metrics, caveats: tuple[Caveat, ...]) -> Metrics:
-    from_fields = {name: getattr(metrics, name) for name in Metrics.__dataclass_fields__}
-    return Metrics(**{**from_fields, "caveats": caveats})
+    return replace(metrics, caveats=tuple(found))
 
 
 def refuse_impossible(metrics: Metrics, rec: Record) -> None:
@@ -151,17 +160,10 @@ def refuse_impossible(metrics: Metrics, rec: Record) -> None:
 def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
     """The published JSON of a result: the record's facts, and beside them what they amount to."""
     facts: dict[str, Any] = record.to_builtins(rec)
-    cost = metrics.flops
     return {
         **facts,
-        "parameters": counted(metrics.parameters),
-        "flops": {
-            "forward": cost.forward,
-            "backward": cost.backward,
-            "recompute": cost.recompute,
-            "step": cost.step,
-            "per_token": cost.per_token,
-        },
+        "parameters": flops.counted(metrics.parameters),
+        "flops": flops.costed(metrics.flops),
         "result": {
             "tokens_per_s": {
                 **_interval(metrics.tokens_per_s),
@@ -190,63 +192,4 @@ def _interval(interval: stats.Interval) -> dict[str, float | int | str]:
         "scope": "within-run",
         "n": interval.n,
         "n_effective": interval.n_effective,
-    }
-
-
-def counted(parameters: Parameters) -> dict[str, int]:
-    """Parameter counts under the keys that the JSON answers publish."""
-    return {
-        "total": parameters.total,
-        "non_embedding": parameters.non_embedding,
-        "active": parameters.active,
-    }
-
-
-def flops_document(model: ModelConfig, work: Workload) -> dict[str, Any]:
-    """The published JSON of `gptbench flops`, without the checks."""
-    cost = flops.step_flops(model, work)
-    rows = flops.matmuls(model, work)
-    passes = 2 if work.mode == "train" else 0
-    components = [
-        {
-            "name": row.name,
-            "count": row.count,
-            "m": row.m,
-            "k": row.k,
-            "n": row.n,
-            "forward": row.flops,
-            "backward": passes * row.flops,
-            "parameters": row.parameters,
-        }
-        for row in rows
-    ]
-    tables = [
-        {
-            "name": v.name,
-            "count": v.count,
-            "forward": 0,
-            "backward": 0,
-            "parameters": v.parameters,
-        }
-        for v in flops.vectors(model)
-        if v.parameters
-    ]
-    return {
-        "model": record.to_builtins(model),
-        "workload": {
-            "mode": work.mode,
-            "batch_size": work.batch_size,
-            "seq_len": work.seq_len,
-        },
-        "parameters": counted(flops.parameters(model)),
-        "flops": {
-            "forward": cost.forward,
-            "backward": cost.backward,
-            "recompute": cost.recompute,
-            "step": cost.step,
-            "per_token": cost.per_token,
-        },
-        "components": components + tables,
-        "conventions": flops.conventions(model, work),
-        "checks": [],
     }

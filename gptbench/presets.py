@@ -1,18 +1,20 @@
 """The one reader of presets/ and of preset files: TOML tables in, ModelConfigs out."""
 
 import tomllib
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from gptbench.config import ModelConfig
+from gptbench.config import ModelConfig, ModelFieldError
 from gptbench.errors import QuestionError, UnknownNameError
 
 _HERE = Path(__file__).parent
 
 # Beside the package in a checkout, inside it in a wheel.
 PRESETS = next(p for p in (_HERE / "_presets", _HERE.parent / "presets") if p.is_dir())
+
+KEYS = tuple(field.name for field in fields(ModelConfig) if field.name != "name")
+REQUIRED = tuple(f.name for f in fields(ModelConfig) if f.default is MISSING and f.name in KEYS)
 
 
 def load(model: str) -> ModelConfig:
@@ -59,22 +61,18 @@ def _model(path: Path, text: str, name: str, table: Any) -> ModelConfig:
     if not isinstance(table, dict):
         where = f"{path}:{_line_of(text, '', name)}"
         raise QuestionError(f"{where}: {name} stands outside of a table. Begin with [my-model].")
-    known = ModelConfig.__dataclass_fields__.keys() - {"name"}
     for key in table:
-        if key not in known:
+        if key not in KEYS:
             where = f"{path}:{_line_of(text, name, key)}: [{name}]"
-            raise UnknownNameError("key", key, known, f"It stands at {where}.")
+            raise UnknownNameError("key", key, KEYS, f"It stands at {where}.")
+    missing = [key for key in REQUIRED if key not in table]
+    if missing:
+        where = f"{path}:{_line_of(text, name, '')}: [{name}]"
+        raise QuestionError(f"{where} lacks {missing[0]!r}. Add a line '{missing[0]} = ...'.")
     try:
-        return msgspec.convert({"name": name, **table}, ModelConfig)
-    except msgspec.ValidationError as error:
-        # msgspec ends with "- at `$.key`"; a missing field is named in backticks without a path.
-        message, _, at = str(error).partition(" - at `$.")
-        key = at.rstrip("`")
-        line = _line_of(text, name, key)
-        subject = f"{key}: " if key else ""
-        raise QuestionError(f"{path}:{line}: [{name}] {subject}{message}.") from error
-    except QuestionError as error:
-        raise QuestionError(f"{path}:{_line_of(text, name, '')}: {error}") from error
+        return ModelConfig(name=name, **table)
+    except ModelFieldError as error:
+        raise QuestionError(f"{path}:{_line_of(text, name, error.field)}: {error}") from error
 
 
 def _line_of(text: str, table: str, key: str) -> int:

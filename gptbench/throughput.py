@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gptbench import __version__, batch, device, memory, presets, runner
+from gptbench import __version__, batch, device, memory, metrics, presets, runner
 from gptbench.config import (
     Attention,
     Dtype,
@@ -51,7 +51,7 @@ HOST_RESERVE = 0.05
 # A GPU's clock climbs for seconds under load before it settles; a CPU's does not.
 WARMUP = {"cuda": (10, 3.0), "cpu": (3, 0.0)}
 WINDOW_S = {"cuda": 10.0, "cpu": 12.0}
-MIN_STEPS = 8
+MIN_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,13 +276,7 @@ def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workl
             f"{row.name} has no known {dtype} peak. Type --dtype with one of: {known_peaks}; "
             f"or --peak with the rate it reaches. {row.note}".rstrip()
         )
-    peak = row.peaks[dtype]
-    return replace(
-        used,
-        peak_flops_per_s=peak.flops_per_s,
-        peak_source=f"{row.id}, dense {dtype}: {peak.source}",
-        peak_origin="table",
-    )
+    return metrics.judged_by_table(used, row)
 
 
 def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:

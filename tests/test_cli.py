@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import typer
 
-from gptbench import cli
+from gptbench import __version__, cli
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 QUICK = ["throughput", "gptfromscratch-rope", "-t", "64", "-b", "4", "--steps", "12"]
 QUICK += ["--device", "cpu", "--peak", "1TFLOP/s"]
-HAS_GPU = os.path.exists("/dev/nvidia0")
+HAS_GPU = Path("/dev/nvidia0").exists()
 
 
 def run(*words, **options):
-    settings = {"capture_output": True, "text": True, "env": ENVIRONMENT, "check": False}
-    return subprocess.run([sys.executable, "-m", "gptbench", *words], **{**settings, **options})
+    settings = {"capture_output": True, "text": True, "env": ENVIRONMENT, **options}
+    return subprocess.run([sys.executable, "-m", "gptbench", *words], check=False, **settings)
 
 
 def answer(capsys, *words):
@@ -137,7 +137,7 @@ def test_heads_that_do_not_divide_are_named_with_file_and_line(capsys, tmp_path)
     file.write_text("[m]\nn_layers = 2\nd_model = 100\nn_heads = 7\nn_ctx = 8\nvocab_size = 9\n")
     status, _, err = answer(capsys, "flops", str(file))
     assert status == 2
-    assert f"{file}:1: model 'm': n_heads = 7 must divide d_model = 100" in err
+    assert f"{file}:4: model 'm': n_heads = 7 must divide d_model = 100" in err
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU here")
@@ -203,10 +203,10 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     assert done.stderr == ""
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_a_full_disk_under_stdout_is_one_sentence(form):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = run("flops", "gpt2-xl", "--format", form, stdout=full, capture_output=False,
                    stderr=subprocess.PIPE)  # fmt: skip
     assert done.returncode == 4
@@ -243,8 +243,6 @@ def test_debug_shows_the_traceback():
 
 
 def test_the_version_is_the_packages(capsys):
-    from gptbench import __version__
-
     assert answer(capsys, "--version")[:2] == (0, f"gptbench {__version__}\n")
 
 

@@ -43,6 +43,10 @@ def test_the_sentence_is_the_line_that_tells_and_not_the_whole_report():
     assert oom.sentence(error) == "CUDA out of memory. Tried 2 MiB."
 
 
+def test_the_sentence_begins_with_who_says_it():
+    assert oom.sentence(OUT_OF_MEMORY[2]).startswith("DefaultCPUAllocator: can't allocate memory")
+
+
 def test_a_real_allocation_that_is_too_large_is_understood():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 55, dtype=torch.uint8)

@@ -70,14 +70,19 @@ def test_a_name_like_no_other_is_refused_too(name):
     ("old", "new", "line", "said"),
     [
         ("n_layers = 2", "n_layers = two", 3, "malformed TOML"),
-        ("n_layers = 2", 'n_layers = "two"', 3, "n_layers: Expected `int`, got `str`"),
-        ("n_layers = 2", "n_layers = true", 3, "n_layers: Expected `int`, got `bool`"),
-        ("n_layers = 2", "n_layers = 2.5", 3, "n_layers: Expected `int`, got `float`"),
+        ("n_layers = 2", 'n_layers = "two"', 3, "n_layers = 'two' is not a whole number"),
+        ("n_layers = 2", "n_layers = true", 3, "n_layers = True is not a whole number"),
+        ("n_layers = 2", "n_layers = 2.5", 3, "n_layers = 2.5 is not a whole number"),
         ("n_ctx = 8\n", "", 2, "n_ctx"),
         ("n_ctx = 8", "n_ctx = 8\nn_layer = 2", 7, "unknown key 'n_layer'. Nearest: 'n_layers'"),
-        ("n_heads = 3", "n_heads = 5", 2, "n_heads = 5 must divide d_model = 12"),
-        ("n_ctx = 8", "n_ctx = 0", 2, "n_ctx = 0 must be at least 1"),
-        ("n_ctx = 8", 'n_ctx = 8\npositions = "sideways"', 7, "positions: Invalid enum value"),
+        ("n_heads = 3", "n_heads = 5", 5, "n_heads = 5 must divide d_model = 12"),
+        ("n_ctx = 8", "n_ctx = 0", 6, "n_ctx = 0 must be at least 1"),
+        (
+            "n_ctx = 8",
+            'n_ctx = 8\npositions = "sideways"',
+            7,
+            "positions = 'sideways' is not one of",
+        ),
         ("[mine]\n", "n_ctx = 1\n[mine]\n", 2, "n_ctx stands outside of a table"),
         ("n_ctx = 8", "n_ctx = 8\nn_ctx = 9", 7, "malformed TOML"),
     ],
@@ -91,7 +96,7 @@ def test_a_broken_file_is_refused_with_its_name_line_and_key(preset, old, new, l
 
 def test_a_key_is_blamed_in_its_own_table(preset):
     text = GOOD + GOOD.replace("mine", "other").replace("n_heads = 3", 'n_heads = "x"')
-    with pytest.raises(QuestionError, match=r"mine\.toml:12: \[other\] n_heads"):
+    with pytest.raises(QuestionError, match=r"mine\.toml:12: model 'other': n_heads"):
         presets.read(preset(text))
 
 

@@ -10,11 +10,22 @@ import pytest
 from rich.console import Console
 
 import records
-from gptbench import device, metrics
+from gptbench import device, metrics, presets
 from gptbench.config import Workload
 from gptbench.metrics import Caveat
-from gptbench.presets import catalogue
-from gptbench.report import caveats, delimited, frame, html, markdown, plot, progress, table, text
+from gptbench.report import (
+    catalogue,
+    caveats,
+    delimited,
+    frame,
+    html,
+    ledgers,
+    markdown,
+    plot,
+    progress,
+    results,
+    text,
+)
 from gptbench.report.table import Column, Quantity, Table
 
 ONE = Workload(batch_size=1, seq_len=1024)
@@ -31,7 +42,7 @@ CAVEATS = (
 
 
 def result(rec):
-    return table.result(rec, metrics.derive(rec))
+    return results.result(rec, metrics.derive(rec))
 
 
 def check(tool, difference, operators=()):
@@ -54,19 +65,19 @@ MISSED = {
 }
 
 TABLES = {
-    "ledger": table.ledger(records.GPT2_XL, ONE.with_batch(512)),
-    "conventions": table.conventions(records.GPT2_XL, ONE),
-    "checks": table.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
-    "presets": table.presets(catalogue()),
-    "preset": table.preset(records.GPT2_XL),
-    "gpus": table.gpus(device.table()),
-    "gpu": table.gpu(device.find("h100-sxm", device.table())[0]),
+    "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
+    "conventions": ledgers.conventions(records.GPT2_XL, ONE),
+    "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
+    "presets": catalogue.presets(presets.catalogue()),
+    "preset": catalogue.preset(records.GPT2_XL),
+    "gpus": catalogue.gpus(device.table()),
+    "gpu": catalogue.gpu(device.find("h100-sxm", device.table())[0]),
     "result": result(records.ON_GPU),
     "result on a CPU": result(records.ON_CPU),
-    "probes": table.probes(records.SEARCH),
-    "steps": table.steps(records.ON_GPU),
-    "utilization": table.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
-    "provenance": table.provenance(records.ON_GPU),
+    "probes": results.probes(records.SEARCH),
+    "steps": results.steps(records.ON_GPU),
+    "utilization": results.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
+    "provenance": results.provenance(records.ON_GPU),
 }
 
 
@@ -85,24 +96,24 @@ def row(a_table, name):
 
 def test_ledger_of_gpt2_xl_says_what_megatron_counts():
     # 72·B·s·l·h²(1 + s/6h + V/12lh) = 10,520,110,694,400 (Narayanan et al. 2021, arXiv:2104.04473)
-    notes = table.ledger(records.GPT2_XL, ONE).notes
+    notes = ledgers.ledger(records.GPT2_XL, ONE).notes
     assert any("10,520,110,694,400 a training step" in note for note in notes)
 
 
 def test_ledger_of_gpt2_small_says_what_nanogpts_notebook_counts():
     # transformer_sizing.ipynb of nanoGPT: 291,648,307,200 FLOPs forward.
-    assert row(table.ledger(records.GPT2_SMALL, ONE), "forward")[3].value == 291_648_307_200
+    assert row(ledgers.ledger(records.GPT2_SMALL, ONE), "forward")[3].value == 291_648_307_200
 
 
 def test_rows_of_the_ledger_add_up_to_its_totals():
-    ledger = table.ledger(records.GPT2_XL, ONE)
+    ledger = ledgers.ledger(records.GPT2_XL, ONE)
     summed = [sum(r[i].value for r in ledger.body if isinstance(r[i], Quantity)) for i in (2, 3, 4)]
     forward = ledger.totals[0]
     assert summed == pytest.approx([cell.value for cell in forward[2:]])
 
 
 def test_ledger_of_a_forward_pass_has_no_training_step():
-    ledger = table.ledger(records.GPT2_XL, replace(ONE, mode="forward"))
+    ledger = ledgers.ledger(records.GPT2_XL, replace(ONE, mode="forward"))
     assert [r[0] for r in ledger.totals] == ["forward"]
 
 
@@ -118,7 +129,7 @@ def test_a_check_that_differs_is_followed_by_its_operators():
 
 
 def test_checks_that_agree_say_so_and_show_no_operator():
-    agreed = table.checks([check("fvcore", 0, [MISSED])])
+    agreed = ledgers.checks([check("fvcore", 0, [MISSED])])
     assert len(agreed.rows) == 1
     assert agreed.notes == ("All 1 counts agree with the ledger to the last FLOP.",)
 
@@ -139,13 +150,13 @@ def test_largest_batch_is_shown_with_both_certificates():
 
 def test_a_search_that_ended_early_claims_no_failure():
     search = replace(records.SEARCH, stopped_by="largest asked for")
-    assert "did not" not in table.certificate(search)
+    assert "did not" not in results.certificate(search)
 
 
 @pytest.mark.parametrize(("steps", "rows"), [(3, 3), (50, 50), (51, 26), (120, 40), (10_000, 50)])
 def test_many_steps_are_shown_in_runs_of_neighbours(steps, rows):
     taken = replace(records.ON_GPU.measurement, step_ns=records.step_times(steps, 10**8))
-    found = table.steps(replace(records.ON_GPU, measurement=taken))
+    found = results.steps(replace(records.ON_GPU, measurement=taken))
     assert len(found.rows) == rows
     assert max(r[3].value for r in found.rows) == max(taken.step_ns) / 1e9
 
@@ -235,13 +246,13 @@ def test_no_cell_breaks_out_of_a_markdown_table(hostile):
 
 
 def test_markdown_aligns_numbers_right_and_makes_totals_bold():
-    lines = markdown.render(table.ledger(records.GPT2_SMALL, ONE)).splitlines()
+    lines = markdown.render(ledgers.ledger(records.GPT2_SMALL, ONE)).splitlines()
     assert re.fullmatch(r"\| -+ \| -+ \| -+: \| -+: \| -+: \|", lines[3])
     assert "**291.6 G**" in next(line for line in lines if "**forward**" in line)
 
 
 def test_csv_of_a_table_has_numbers_in_base_units():
-    parsed = pd.read_csv(io.StringIO(delimited.table_csv(table.ledger(records.GPT2_SMALL, ONE))))
+    parsed = pd.read_csv(io.StringIO(delimited.table_csv(ledgers.ledger(records.GPT2_SMALL, ONE))))
     assert parsed.set_index("matmul").loc["forward", "FLOPs"] == 291_648_307_200
 
 

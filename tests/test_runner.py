@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -84,7 +85,7 @@ def test_a_wrong_question_found_in_the_worker_is_a_question_error(tmp_path):
         runner.measure(task(data=str(short)))
 
 
-@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU here")
 def test_a_cuda_device_that_is_not_there_is_unavailable():
     with pytest.raises(UnavailableError, match="no CUDA device"):
         runner.detect(DetectTask(device="cuda"))
@@ -111,14 +112,13 @@ runner.measure(task(steps=100_000), lambda doing, _: print(doing, flush=True))
 @pytest.fixture
 def busy_parent():
     """A process whose worker is in the middle of its window."""
-    folder = os.path.dirname(__file__)
-    root = os.path.dirname(folder)
+    folder = Path(__file__).parent
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((folder, root))},
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder.parent}"},
     )
     for line in parent.stdout:
         if line.startswith("timing"):

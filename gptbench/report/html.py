@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gptbench import metrics
 from gptbench.metrics import Metrics
 from gptbench.record import Record
-from gptbench.report import caveats, frame, plot, table
+from gptbench.report import caveats, frame, ledgers, plot, results
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, percent, seconds, si
 
@@ -68,8 +68,8 @@ class View:
 
 def page(records: Sequence[Record]) -> str:
     """The whole page for at least one record; the same records give the same bytes."""
-    results = [metrics.derive(rec) for rec in records]
-    pairs = list(zip(records, results, strict=True))
+    derived = [metrics.derive(rec) for rec in records]
+    pairs = list(zip(records, derived, strict=True))
     views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
     several = len(records) > 1
     samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
@@ -77,7 +77,7 @@ def page(records: Sequence[Record]) -> str:
     return _PAGES.get_template("report.html.j2").render(
         title=f"{len(records)} results" if several else views[0].title,
         summary=_summary_of_all(pairs) if several else views[0].summary,
-        comparison=table.comparison(records, results) if several else None,
+        comparison=results.comparison(records, derived) if several else None,
         views=views,
         csv=base64.b64encode(text.encode()).decode(),
         csv_has_samples=samples,
@@ -91,13 +91,13 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{table.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{results.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
         charts=_charts(rec, found, f"{name}-"),
-        result=table.result(rec, found),
-        provenance=table.provenance(rec),
+        result=results.result(rec, found),
+        provenance=results.provenance(rec),
         command=rec.command,
     )
 
@@ -109,7 +109,7 @@ def _moment(started_at: str) -> str:
 
 def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
-    speed = table.rate(found.window_tokens_per_s)
+    speed = results.rate(found.window_tokens_per_s)
     return (
         f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
     )
@@ -128,7 +128,7 @@ def _use(rec: Record, found: Metrics) -> str:
 
 def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
     rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
-    speed = table.rate(found.window_tokens_per_s)
+    speed = results.rate(found.window_tokens_per_s)
     return (
         f"The most tokens/s of {len(pairs)} results: {speed}, by {rec.model.name} on one "
         f"{rec.device.name}, {_use(rec, found)}."
@@ -138,13 +138,13 @@ def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
 def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     held, search = rec.measurement.peak_memory_bytes, rec.batch_search
     peak, best = found.peak_flops_per_s, rec.device.achievable_flops_per_s
-    median = table.rate(found.tokens_per_s.median)
+    median = results.rate(found.tokens_per_s.median)
     numbers = [
         Number(
             "tokens/s",
-            table.rate(found.window_tokens_per_s),
+            results.rate(found.window_tokens_per_s),
             f"over the whole window. Median step {median}, "
-            f"{table.interval(found.tokens_per_s, table.rate)}",
+            f"{results.interval(found.tokens_per_s, results.rate)}",
         ),
         Number(
             "MFU",
@@ -156,7 +156,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
         Number(
             "step time",
             seconds(found.step_time_s.median),
-            f"median, {table.interval(found.step_time_s, seconds)}",
+            f"median, {results.interval(found.step_time_s, seconds)}",
         ),
         Number(
             "peak memory",
@@ -168,7 +168,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
         against = f"of {si(best, 'FLOP/s')}, the best measured on this device"
         numbers.append(Number("achievable MFU", percent(found.achievable_mfu), against))
     if search is not None:
-        certified = table.certificate(search)
+        certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))
     return tuple(numbers)
 
@@ -179,20 +179,20 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             "Where the peak went",
             plot.mfu_bar(rec, found, within),
             "Model FLOPs done in the window as a share of what the peak allows in that time.",
-            table.utilization(rec, found),
+            results.utilization(rec, found),
         ),
         Chart(
             "Every step",
             plot.step_times(rec, found, within),
             "The dashed line is the median, the band its interval. No step is left out of a "
             "number; the scale does not begin at zero.",
-            table.steps(rec),
+            results.steps(rec),
         ),
         Chart(
             "Where the FLOPs are",
             plot.components(rec.model, rec.workload, within),
             "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
-            table.ledger(rec.model, rec.workload),
+            ledgers.ledger(rec.model, rec.workload),
         ),
     ]
     if rec.batch_search is not None:
@@ -200,7 +200,7 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             "Batch size",
             plot.batch_curve(rec.batch_search, rec.workload, within),
             "A point is one trial in a process of its own; a cross is one that ran out of memory.",
-            table.probes(rec.batch_search),
+            results.probes(rec.batch_search),
         )
         charts.insert(2, curve)
     return tuple(chart for chart in charts if chart.svg)

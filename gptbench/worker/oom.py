@@ -21,6 +21,10 @@ _SENTENCES = re.compile(
 )
 
 
+# "[enforce fail at alloc_cpu.cpp:127] err == 0. ", in front of what torch has to say
+_CHECK_THAT_FAILED = re.compile(r"^\[enforce fail at [^]]*\] \S+ == \S+\. ")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that there was no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -32,4 +36,5 @@ def sentence(error: BaseException) -> str:
     """The one line of the message that says how much was asked for."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if _SENTENCES.search(line)]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    said = (telling or lines or [type(error).__name__])[0]
+    return _CHECK_THAT_FAILED.sub("", said)[:300]

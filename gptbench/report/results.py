@@ -1,0 +1,214 @@
+"""The tables of a measurement: the answer, its trials, its steps, where it comes from."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from gptbench.config import Workload
+from gptbench.metrics import CONFIDENCE, Metrics
+from gptbench.record import BatchSearch, Probe, Record
+from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
+from gptbench.stats import Interval
+from gptbench.units import gib, grouped, percent, seconds, si
+
+_KINDS = {"cuda": "GPU", "cpu": "CPU"}
+
+
+def rate(per_s: float) -> str:
+    """Tokens/s: whole ones with thousands apart, four digits of a small number."""
+    return grouped(round(per_s)) if per_s >= 100 else f"{per_s:.4g}"
+
+
+def interval(found: Interval, show: Callable[[float], str]) -> str:
+    """The bounds of an interval, and what it is an interval of."""
+    bounds = f"[{show(found.low)} – {show(found.high)}]"
+    return f"{percent(CONFIDENCE, 0)} within-run {bounds}, n = {found.n}"
+
+
+def workload(work: Workload) -> str:
+    """A workload in words: 'train, 8 × 1024 tokens, bfloat16 (autocast), fused attention'."""
+    kind = "TF32" if work.tf32 else work.dtype
+    dtype = f"{kind} (autocast)" if work.autocast else kind
+    compiled = ", compiled" if work.compile else ""
+    tokens = f"{work.batch_size} × {work.seq_len} tokens"
+    return f"{work.mode}, {tokens}, {dtype}, {work.attention} attention{compiled}"
+
+
+def result(rec: Record, metrics: Metrics) -> Table:
+    """The answer of the main job: each number with how it was come by."""
+    taken, search = rec.measurement, rec.batch_search
+    window = seconds(taken.window_ns / 1e9)
+    steps = len(taken.step_ns)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            "tokens/s",
+            Quantity(metrics.window_tokens_per_s, rate(metrics.window_tokens_per_s)),
+            f"all tokens over all wall time: {steps} steps in {window}",
+        ),
+        (
+            "tokens/s, median step",
+            Quantity(metrics.tokens_per_s.median, rate(metrics.tokens_per_s.median)),
+            interval(metrics.tokens_per_s, rate),
+        ),
+        (
+            "step time, median",
+            Quantity(metrics.step_time_s.median, seconds(metrics.step_time_s.median)),
+            interval(metrics.step_time_s, seconds),
+        ),
+        *_utilization(rec, metrics),
+        (
+            "model FLOPs per token",
+            scaled(metrics.flops.per_token),
+            "every matrix product, attention in full",
+        ),
+        ("peak memory", known(taken.peak_memory_bytes, gib), _memory_words(rec)),
+    ]
+    if search is not None:
+        rows.append(("largest batch", count(search.max_batch_size), certificate(search)))
+    rows += [
+        ("parameters", count(metrics.parameters.total), rec.model.name),
+        ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
+        ("workload", rec.workload.mode, workload(rec.workload).partition(", ")[2]),
+    ]
+    return Table(
+        title=f"{rec.model.name} on {rec.device.name}",
+        columns=(Column("quantity"), Column("value", right=True), Column("how", wraps=True)),
+        rows=tuple(rows),
+    )
+
+
+def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
+    peak = metrics.peak_flops_per_s
+    against = (
+        f"unknown: {rec.device.peak_source}"
+        if peak is None
+        else f"model FLOP/s over {si(peak, 'FLOP/s')} {rec.device.peak_dtype} "
+        f"({rec.device.peak_source})"
+    )
+    rows: list[tuple[Cell, ...]] = [
+        ("MFU", known(metrics.mfu, percent), against),
+        ("HFU", known(metrics.hfu, percent), "with recomputed FLOPs, of which there are none"),
+    ]
+    if metrics.flops.recompute:
+        rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)} recomputed FLOPs a step")
+    achievable = rec.device.achievable_flops_per_s
+    if achievable is not None:
+        best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
+        rows.append(("achievable MFU", known(metrics.achievable_mfu, percent), best))
+    return rows
+
+
+def _memory_words(rec: Record) -> str:
+    if rec.measurement.peak_memory_bytes is None:
+        return "unknown: the system does not tell"
+    if rec.device.kind == "cuda":
+        return "held by the caching allocator"
+    return "of the process, above its size at the start"
+
+
+def certificate(search: BatchSearch) -> str:
+    """Why the largest batch is the largest."""
+    size, limit = search.max_batch_size, f"{gib(search.limit_bytes)} ({search.limit_source})"
+    if search.stopped_by == "largest asked for":
+        return f"{size} ran within {limit}; no larger one was asked for"
+    return f"{size} ran and {size + 1} did not, within {limit}"
+
+
+def probes(search: BatchSearch) -> Table:
+    """Every trial of the search for the largest batch, in the order in which they were made."""
+    return Table(
+        title=f"Batch search: {search.max_batch_size} is the largest that fits",
+        columns=(
+            Column("batch size", right=True),
+            Column("fits"),
+            Column("peak memory", right=True),
+            Column("step time", right=True),
+            Column("reason", wraps=True),
+        ),
+        rows=tuple(map(_probe, search.probes)),
+        notes=(f"{certificate(search)}.",),
+    )
+
+
+def _probe(probe: Probe) -> tuple[Cell, ...]:
+    time_s = None if probe.step_ns is None else probe.step_ns / 1e9
+    return (
+        count(probe.batch_size),
+        "yes" if probe.fits else "no",
+        known(probe.peak_memory_bytes, gib),
+        known(time_s, seconds),
+        probe.reason or "",
+    )
+
+
+def steps(rec: Record, most: int = 50) -> Table:
+    """The timed steps; where there are more than `most`, in runs of neighbours."""
+    times = [ns / 1e9 for ns in rec.measurement.step_ns]
+    width = -(-len(times) // most)
+    rows: list[tuple[Cell, ...]] = []
+    for start in range(0, len(times), width):
+        run = times[start : start + width]
+        name = f"{start + 1}" if len(run) == 1 else f"{start + 1}–{start + len(run)}"
+        values = (min(run), median(run), max(run))
+        rows.append((Quantity(start + 1, name), *(Quantity(v, seconds(v)) for v in values)))
+    names = ("fastest", "median", "slowest")
+    return Table(
+        title="Timed steps",
+        columns=(Column("steps", right=True), *(Column(n, right=True, unit="s") for n in names)),
+        rows=tuple(rows),
+    )
+
+
+def utilization(rec: Record, metrics: Metrics) -> Table:
+    """What became of the peak: the numbers behind the bar."""
+    rows: list[tuple[Cell, ...]] = _utilization(rec, metrics)
+    return Table(
+        title="Utilization",
+        columns=(Column("quantity"), Column("value", right=True), Column("how", wraps=True)),
+        rows=tuple(rows),
+    )
+
+
+def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
+    """Several results side by side, in the order given."""
+    rows = tuple(
+        (
+            rec.model.name,
+            rec.device.name,
+            workload(rec.workload),
+            Quantity(found.window_tokens_per_s, rate(found.window_tokens_per_s)),
+            known(found.mfu, percent),
+            Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
+            known(rec.measurement.peak_memory_bytes, gib),
+        )
+        for rec, found in zip(records, results, strict=True)
+    )
+    return Table(
+        title="Results side by side",
+        columns=(
+            Column("model"),
+            Column("device", wraps=True),
+            Column("workload", wraps=True),
+            Column("tokens/s", right=True),
+            Column("MFU", right=True),
+            Column("step time", right=True, unit="s"),
+            Column("peak memory", right=True, unit="bytes"),
+        ),
+        rows=rows,
+    )
+
+
+def provenance(rec: Record) -> Table:
+    """Where a record is from: versions, machine, data, and how the window ended."""
+    facts = {
+        "gptbench": rec.gptbench_version,
+        "record schema": rec.schema_version,
+        "started at": rec.started_at,
+        "window ended by": rec.measurement.stop,
+        "first loss": f"{rec.measurement.first_loss:.4g}",
+        "last loss": f"{rec.measurement.last_loss:.4g}",
+        **rec.environment,
+    }
+    rows = tuple((name, DASH if value is None else str(value)) for name, value in facts.items())
+    return Table(
+        title="Provenance", columns=(Column("fact"), Column("value", wraps=True)), rows=rows
+    )
