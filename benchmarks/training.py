@@ -1,6 +1,6 @@
 """The model beside transformers' GPT-2, and the harness beside a bare loop, in turns.
 
-python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 6]
+python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 8]
 """
 
 import argparse
@@ -52,14 +52,20 @@ def compare_models(config: ModelConfig, work: Workload, rounds: int) -> None:
     ours, theirs = step.build(config, work, CPU), transformers_step(config)
     for run in (ours, theirs) * 2:
         run(batch)
-    ratio = in_turns(lambda: theirs(batch), lambda: ours(batch), rounds)
+    # Two steps a visit: the first finds the heap and the caches as the other model left them.
+    ratio = in_turns(lambda: twice(theirs, batch), lambda: twice(ours, batch), rounds)
     print(f"{config.name}, {work.batch_size} × {work.seq_len} tokens, float32, training on the CPU")
-    print(f"transformers {transformers.__version__:8s} {work.tokens / ratio.a_s:8.1f} tokens/s")
-    print(f"gptbench              {work.tokens / ratio.b_s:8.1f} tokens/s")
+    print(f"transformers {transformers.__version__:8s} {2 * work.tokens / ratio.a_s:8.1f} tokens/s")
+    print(f"gptbench              {2 * work.tokens / ratio.b_s:8.1f} tokens/s")
     print(
         f"gptbench is {1 / ratio.median:.3f} times as fast "
         f"[{1 / ratio.high:.3f}, {1 / ratio.low:.3f}], to be at least 1\n"
     )
+
+
+def twice(run: step.Step, batch: torch.Tensor) -> None:
+    for _ in range(2):
+        run(batch)
 
 
 def compare_harness(rounds: int, steps: int = 8) -> None:
@@ -98,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="gpt2-small")
     parser.add_argument("--seq-len", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     work = Workload(batch_size=1, seq_len=options.seq_len)
     compare_models(presets.load(options.model), work, options.rounds)
