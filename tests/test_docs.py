@@ -1,0 +1,89 @@
+"""The README and the help, held to what the commands do.
+
+`python tests/test_docs.py` writes the commands' output into the README again.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from gptbench import cli
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"```console\n\$ (.+)\n((?:.*\n)*?)```\n")
+COMMANDS = typer.main.get_command(cli.app).commands
+
+# These measure: their output is another one each time.
+MEASURED = ("python benchmarks/",)
+
+
+def transcripts():
+    """(command, output) of every console block of the README."""
+    return BLOCK.findall(README.read_text(encoding="utf-8"))
+
+
+def output(command):
+    """What a command of the README prints, notes included, as in a terminal of 100 columns."""
+    scripts = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "100",
+    }
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.strip().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"), [t for t in transcripts() if not t[0].startswith(MEASURED)]
+)
+def test_a_command_of_the_readme_prints_what_stands_there(command, printed):
+    assert output(command) == printed
+
+
+def test_every_block_of_the_readme_has_output():
+    assert [command for command, printed in transcripts() if not printed.strip()] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name):
+    assert f"`gptbench {name}" in README.read_text(encoding="utf-8")
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_python_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, check=True)
+    assert b"attn.qkv 48 1024 1600 4800 754974720000" in done.stdout
+
+
+def rewritten(readme):
+    def renewed(block):
+        command, printed = block[1], block[2]
+        if command.startswith(MEASURED) and printed.strip():
+            return block[0]
+        return f"```console\n$ {command}\n{output(command)}```\n"
+
+    return BLOCK.sub(renewed, readme)
+
+
+if __name__ == "__main__":
+    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
