@@ -191,7 +191,7 @@ def _experts(model: ModelConfig, BT: int) -> Iterator[Matmul]:
     if not layers:
         return
     yield Matmul("moe.router", layers, BT, model.d_model, E, layers, layers, model.router_bias)
-    for row in _two_or_three(model, "moe", BT * A, model.d_expert, layers):
+    for row in _two_or_three(model, "moe.experts", BT * A, model.d_expert, layers):
         yield replace(row, matrices=layers * min(E, BT * A), weights=layers * E)
     if model.d_shared:
         yield from _two_or_three(model, "moe.shared", BT, model.d_shared, layers)
@@ -351,11 +351,12 @@ def conventions(model: ModelConfig, work: Workload) -> dict[str, float]:
     """
     rows = matmuls(model, work)
     passes = 3 if work.mode == "train" else 1
+    tokens = work.tokens // work.grad_accum
     N = parameters(model)
     attention = 4 * model.n_layers * model.n_heads * model.d_head * work.seq_len
     per_forward_token = {
-        "exact_full": forward_flops(rows) / work.tokens,
-        "exact_causal": sum(row.causal_flops for row in rows) / work.tokens,
+        "exact_full": forward_flops(rows) / tokens,
+        "exact_causal": sum(row.causal_flops for row in rows) / tokens,
         "palm": float(2 * N.total + attention),
         "6n": float(2 * N.total),
         "6n_non_embedding": float(2 * N.non_embedding),

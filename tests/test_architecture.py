@@ -25,7 +25,14 @@ FLOORS = (
     ("roofline",),
     ("metrics", "meter"),
     # The worker's tower.
-    ("worker.model", "worker.clock", "worker.oom", "worker.memory_limit", "worker.text"),
+    (
+        "worker.attribution",
+        "worker.model",
+        "worker.clock",
+        "worker.oom",
+        "worker.memory_limit",
+        "worker.text",
+    ),
     ("worker.calibrate", "worker.step", "worker.distributed"),
     ("worker.telemetry",),
     ("worker.measure", "worker.profile"),
