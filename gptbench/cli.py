@@ -153,24 +153,35 @@ def flops(
     check: Annotated[
         bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
     ] = False,
+    others: Annotated[
+        bool, typer.Option("--conventions", help="Show how other people count the same model.")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Count the FLOPs of a forward pass and a training step.
 
     Example: gptbench flops gpt2-xl --check
     """
-    from gptbench import flops, presets
+    from gptbench import conventions, flops, presets
     from gptbench.config import Workload, check_fits_context
     from gptbench.report import ledgers
 
     config = presets.load(model)
     work = Workload(batch_size=batch_size or 1, seq_len=seq_len or config.n_ctx, mode=mode.value)
     check_fits_context(config, work)
-    tables = [ledgers.ledger(config, work), ledgers.conventions(config, work)]
+    ledger = ledgers.ledger(config, work)
+    tables = [ledgers.pointing_to_conventions(ledger)]
+    if others:
+        tables = [ledger, ledgers.counts(config, work)]
     checks = _check(config, work) if check else []
     if checks:
         tables.append(ledgers.checks(checks))
-    _show(format, tables, lambda: {**flops.document(config, work), "checks": checks})
+
+    def document() -> Any:
+        counted = {"conventions": conventions.counts(config, work), "checks": checks}
+        return {**flops.document(config, work), **counted}
+
+    _show(format, tables, document)
     if any(c["difference"] for c in checks):
         raise typer.Exit(EXIT_REGRESSED)
 

@@ -21,7 +21,7 @@ FLOORS = (
     ("units", "stats"),
     ("config", "device"),
     ("presets", "record", "flops"),
-    ("memory",),
+    ("memory", "conventions"),
     ("roofline",),
     ("metrics", "meter"),
     # The worker's tower.

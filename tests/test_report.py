@@ -66,7 +66,7 @@ MISSED = {
 
 TABLES = {
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
-    "conventions": ledgers.conventions(records.GPT2_XL, ONE),
+    "conventions": ledgers.counts(records.GPT2_XL, ONE),
     "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
     "presets": catalogue.presets(presets.catalogue()),
     "preset": catalogue.preset(records.GPT2_XL),
@@ -117,8 +117,8 @@ def test_ledger_of_a_forward_pass_has_no_training_step():
     assert [r[0] for r in ledger.totals] == ["forward"]
 
 
-def test_every_convention_is_put_in_words():
-    assert all(len(r[3]) > 10 for r in TABLES["conventions"].rows)
+def test_every_convention_has_its_formula_and_its_source():
+    assert all(len(r[3]) > 2 and len(r[4]) > 10 for r in TABLES["conventions"].rows)
 
 
 def test_a_check_that_differs_is_followed_by_its_operators():
