@@ -6,9 +6,8 @@ The formulas are written in the letters of `flops`, and in
     M = weights that multiply a token, the head's among them
     V' = the vocabulary padded to a multiple of 128, P' = P with it
 
-Where a peer's own code has a rule for other models than GPT-2 (heads that share keys, experts, a
-head of its own), its rule is followed; where it has none, the nearest reading is taken: what
-multiplies a token counts, attention is the ledger's, in full.
+Where a peer's own code has a rule for other models than GPT-2 (experts, windows, an untied head),
+its rule is followed; where it has none, its letters are read as the ledger reads them.
 """
 
 from collections.abc import Callable
@@ -26,14 +25,15 @@ VOCABULARY_MULTIPLE = 128
 class Terms:
     """What the formulas are made of, for one model and workload.
 
-    `forward`, `causal` and `attention` are forward FLOPs a token from the ledger: all of them with
-    attention in full, all as a causal mask keeps them, and attention alone, in full. The others
-    are counts of parameters, and the sizes L, D, N, T by their letters.
+    FLOPs a token, forward: `exact` and `causal` from the ledger, with attention in full and as a
+    mask keeps it; `attention` and `windowed` of attention alone, as if every query saw T keys, or
+    as many of them as its layer's window is wide. The rest are counts of parameters, and sizes.
     """
 
-    forward: float
+    exact: float
     causal: float
-    attention: float
+    attention: int
+    windowed: int
     total: int
     P: int
     M: int
@@ -41,7 +41,7 @@ class Terms:
     router: int
     tokens: int
     positions: int
-    padding: int  # of the token table, in parameters
+    padding: int  # of the token table
     tied: bool
     L: int
     D: int
@@ -54,18 +54,17 @@ def terms(model: ModelConfig, work: Workload) -> Terms:
     rows, cost = flops.matmuls(model, work), flops.step_flops(model, work)
     counted = flops.parameters(model)
     tables = {v.name: v.parameters for v in flops.vectors(model)}
-    weights = {row.name: row.k * row.n * row.count for row in rows}
-    core = [row for row in rows if row.name.startswith(flops.ATTENTION_CORE)]
-
-    def per_token(found: int) -> float:
-        # One division of whole numbers, so that a count that is whole comes out whole.
-        return cost.forward * found / (cost.tokens * flops.forward_flops(rows))
-
+    weights = {row.name: row.count * row.k * row.n for row in rows}
+    kept, length = sum(row.causal_flops for row in rows), work.seq_len
+    seen = {window: min(window or length, length) for window in flops.layers_by_window(model)}
+    a_key = 2 * model.n_heads * (model.d_head + model.d_value)
     missing = -model.vocab_size % VOCABULARY_MULTIPLE
     return Terms(
-        forward=cost.forward / cost.tokens,
-        causal=per_token(sum(row.causal_flops for row in rows)),
-        attention=per_token(flops.forward_flops(core)),
+        exact=cost.forward / cost.tokens,
+        # One division of whole numbers, so that a count that is whole comes out whole.
+        causal=cost.forward * kept / (cost.tokens * flops.forward_flops(rows)),
+        attention=a_key * model.n_layers * length,
+        windowed=a_key * sum(n * seen[w] for w, n in flops.layers_by_window(model).items()),
         total=counted.total,
         P=counted.active,
         M=counted.matmul,
@@ -73,12 +72,12 @@ def terms(model: ModelConfig, work: Workload) -> Terms:
         router=weights.get("moe.router", 0),
         tokens=tables["embed.tokens"],
         positions=tables.get("embed.positions", 0),
-        padding=missing * (weights["unembed"] // model.vocab_size),
+        padding=missing * model.d_embed,
         tied=model.tied_head,
         L=model.n_layers,
         D=model.d_model,
         N=model.n_heads,
-        T=work.seq_len,
+        T=length,
     )
 
 
@@ -96,7 +95,7 @@ class Convention:
 
 
 def _exact(t: Terms) -> float:
-    return 3 * t.forward
+    return 3 * t.exact
 
 
 def _exact_causal(t: Terms) -> float:
@@ -134,7 +133,7 @@ def _nanogpt(t: Terms) -> float:
 
 
 def _nanochat(t: Terms) -> float:
-    return 6 * t.M + 3 * t.attention
+    return 6 * t.M + 3 * t.windowed
 
 
 def _llmc(t: Terms) -> float:
@@ -149,11 +148,11 @@ def _llm_foundry(t: Terms) -> float:
 
 def _torchtitan(t: Terms) -> float:
     looked_up = 0 if t.tied else t.tokens + t.positions
-    return 6 * (t.P - looked_up) + 3 * t.attention
+    return 6 * (t.P - looked_up) + 3 * t.windowed
 
 
 def _maxtext(t: Terms) -> float:
-    return 6 * t.M + 1.5 * t.attention
+    return 6 * t.M + 1.5 * t.windowed
 
 
 def _litgpt(t: Terms) -> float:
@@ -167,61 +166,57 @@ TABLE = (
     Convention(
         "exact_causal",
         "6·M + 6·L·N·H·(T + 1)",
-        "the ledger, attention as a causal mask keeps it",
+        "the ledger, attention behind a causal mask",
         _exact_causal,
     ),
-    Convention("six_n", "6·P", "the rule of thumb, arXiv:2001.08361 section 2.1", _six_n),
+    Convention("six_n", "6·P", "the rule of thumb", _six_n),
     Convention(
         "six_n_non_embedding",
         "6·(M − V·D)",
-        "arXiv:2001.08361 table 1, attention left out",
+        "the same of arXiv:2001.08361's N",
         _six_n_non_embedding,
     ),
-    Convention(
-        "kaplan", "6·(M − V·D) + 6·L·N·H·T", "Kaplan et al. 2020, arXiv:2001.08361", _kaplan
-    ),
+    Convention("kaplan", "6·(M − V·D) + 6·L·N·H·T", "arXiv:2001.08361, section 2.1", _kaplan),
     Convention(
         "chinchilla",
         "6·(M + V·D) + L·N·T·(12·H + 9)",
-        "Hoffmann et al. 2022, arXiv:2203.15556 app. F",
+        "arXiv:2203.15556, appendix F",
         _chinchilla,
     ),
     Convention(
         "palm",
         "6·P + 12·L·N·H·T",
-        "Chowdhery et al. 2022, arXiv:2204.02311 app. B",
+        "arXiv:2204.02311, appendix B",
         _palm,
     ),
     Convention(
         "megatron",
         "6·(M − V·D + V'·D) + 6·L·N·H·T",
-        "Megatron-LM, training.py, num_floating_point_operations",
+        "Megatron-LM, training.py",
         _megatron,
     ),
-    Convention(
-        "nanogpt", "6·(P − n_ctx·D) + 12·L·N·H·T", "nanoGPT, model.py, estimate_mfu", _nanogpt
-    ),
-    Convention("nanochat", "6·M + 12·L·N·H·T", "nanochat, gpt.py, estimate_flops", _nanochat),
-    Convention("llmc", "6·P' + 6·L·D·T", "llm.c, train_gpt2.cu, gpt2_estimate_mfu", _llmc),
+    Convention("nanogpt", "6·(P − n_ctx·D) + 12·L·N·H·T", "nanoGPT, model.py", _nanogpt),
+    Convention("nanochat", "6·M + 12·L·N·H·T", "nanochat, gpt.py", _nanochat),
+    Convention("llmc", "6·P' + 6·L·D·T", "llm.c, train_gpt2.cu", _llmc),
     Convention(
         "llm_foundry",
         "6·P + 12·L·D·T",
-        "llm-foundry, modeling_mpt.py, flops_per_batch",
+        "llm-foundry, modeling_mpt.py",
         _llm_foundry,
     ),
     Convention(
         "torchtitan",
         "6·P + 12·L·N·H·T",
-        "torchtitan, models/utils.py, of a dense model",
+        "torchtitan, models/utils.py",
         _torchtitan,
     ),
     Convention(
         "maxtext",
         "6·M + 6·L·N·H·T",
-        "MaxText, maxtext_utils.py, since July 2025",
+        "MaxText, since July 2025",
         _maxtext,
     ),
-    Convention("litgpt", "6·P + 20·L·D·T", "litgpt, utils.py, estimate_flops", _litgpt),
+    Convention("litgpt", "6·P + 20·L·D·T", "litgpt, utils.py", _litgpt),
 )
 BY_KEY = {convention.key: convention for convention in TABLE}
 EXACT = BY_KEY["exact"]

@@ -2,18 +2,21 @@
 
 Legend, for every formula of this module:
 
-    B = batch_size   T = seq_len    L = n_layers   V = vocab_size
-    D = d_model      F = d_ff       H = d_head     N = n_heads
+    B = batch_size   T = tokens a row of the batch reads   S = keys that a query is held against
+    L = n_layers     D = d_model    F = d_ff       V = vocab_size
+    N = n_heads      K = n_kv_heads H = d_head     Hv = d_value
+    E = n_experts    A = top_k      X = d_expert
 
 A row (count, m, k, n) is `count` products of an [m, k] by a [k, n] matrix, which cost 2·m·k·n
 FLOPs each: one multiply and one add a term, so a multiply-add is 2 FLOPs and never 1. Attention is
 counted in full, as PaLM (Chowdhery et al. 2022, arXiv:2204.02311, App. B), nanoGPT and Megatron-LM
-do; what a causal mask keeps of it is counted beside it. Norms, softmax, activations, biases and
-embedding look-ups are O(B·T·D) and are left out, as there: they cost bytes, not FLOPs.
+do; what a causal mask, or a window, keeps of it is counted beside it. Norms, softmax, activations,
+biases and embedding look-ups are O(B·T·D) and are left out, as there: they cost bytes, not FLOPs.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gptbench.config import ModelConfig, Workload
@@ -23,6 +26,8 @@ from gptbench.config import ModelConfig, Workload
 class Matmul:
     """`count` products [m, k] x [k, n]; `weights` of the right-hand matrices are parameters.
 
+    `matrices` is how many different right-hand matrices the products meet: fewer than products
+    where heads share their keys, more where one row stands for all experts of a layer.
     `causal_macs` is how many of the row's multiply-adds a causal mask keeps; None: no mask.
     """
 
@@ -31,6 +36,7 @@ class Matmul:
     m: int
     k: int
     n: int
+    matrices: int
     weights: int = 0
     bias: bool = False
     causal_macs: int | None = None
@@ -69,7 +75,8 @@ class Parameters:
     """`non_embedding` leaves out what has a row for each token or position: both tables, the head.
 
     That is N of Kaplan et al. 2020 (arXiv:2001.08361, section 2.1), the same for a tied and an
-    untied head. `active` is what one token meets; `matmul` are the weights that multiply it.
+    untied head. `active` is what one token meets: of the experts, those that it is sent to.
+    `matmul` are the weights among them that multiply it.
     """
 
     total: int
@@ -78,55 +85,195 @@ class Parameters:
     matmul: int
 
 
+ONE_TOKEN = Workload(batch_size=1, seq_len=1)
+
+
 def matmuls(model: ModelConfig, work: Workload) -> tuple[Matmul, ...]:
-    """The forward pass of `work` as rows, in the order in which the model runs them."""
-    B, T = work.batch_size, work.seq_len
-    L, D, F, V = model.n_layers, model.d_model, model.d_ff, model.vocab_size
-    N, H = model.n_heads, model.d_head
-    kept = L * B * N * H * causal_pairs(T)
-    head = 0 if model.tied_head else 1
-    rows = (
-        #       name           count      m      k      n          weights  bias
-        Matmul("attn.qkv",     L,         B * T, D,     3 * N * H, L,       model.qkv_bias),
-        Matmul("attn.scores",  L * B * N, T,     H,     T,         0,       causal_macs=kept),
-        Matmul("attn.values",  L * B * N, T,     T,     H,         0,       causal_macs=kept),
-        Matmul("attn.out",     L,         B * T, N * H, D,         L,       model.out_bias),
-        Matmul("mlp.up",       L,         B * T, D,     F,         L,       model.mlp_bias),
-        Matmul("mlp.down",     L,         B * T, F,     D,         L,       model.mlp_bias),
-        Matmul("unembed",      1,         B * T, D,     V,         head,    model.head_bias),
-    )  # fmt: skip
-    return tuple(row for row in rows if model.out_proj or row.name != "attn.out")
+    """The forward pass of one batch of `work` as rows, in the order in which the model runs them."""
+    tokens = work.batch_size * work.queries
+    return (
+        *_embedding(model, tokens),
+        *_projections(model, tokens),
+        *_attention_core(model, work),
+        *_attention_output(model, tokens),
+        *_mlp(model, tokens),
+        *_experts(model, tokens),
+        *_head(model, work.sequences if work.mode in ("prefill", "decode") else tokens),
+    )
 
 
-def causal_pairs(seq_len: int) -> int:
-    """(query, key) pairs that a causal mask keeps: query t sees t keys, T·(T+1)/2 in all."""
-    return seq_len * (seq_len + 1) // 2
+def _embedding(model: ModelConfig, tokens: int) -> Iterator[Matmul]:
+    if model.d_embed != model.d_model:
+        yield Matmul("embed.project", 1, tokens, model.d_embed, model.d_model, 1, 1)
+
+
+def _projections(model: ModelConfig, BT: int) -> Iterator[Matmul]:
+    """Queries, keys and values of every layer."""
+    L, D = model.n_layers, model.d_model
+    N, K, H, Hv = model.n_heads, model.n_kv_heads, model.d_head, model.d_value
+    if not model.kv_rank:
+        width = N * H + K * (H + Hv)
+        yield Matmul("attn.qkv", L, BT, D, width, L, L, model.qkv_bias)
+        return
+    # Latent attention: keys are made from the latent, but for the part that turns, which all heads
+    # share and which is made from the stream beside it.
+    Rq, Rkv, turned, bias = model.q_rank, model.kv_rank, model.d_rotary, model.qkv_bias
+    if Rq:
+        yield Matmul("attn.q_down", L, BT, D, Rq, L, L, bias)
+        yield Matmul("attn.q_up", L, BT, Rq, N * H, L, L)
+    else:
+        yield Matmul("attn.q", L, BT, D, N * H, L, L)
+    yield Matmul("attn.kv_down", L, BT, D, Rkv + turned, L, L, bias)
+    yield Matmul("attn.kv_up", L, BT, Rkv, N * (H - turned + Hv), L, L)
+
+
+def _attention_core(model: ModelConfig, work: Workload) -> Iterator[Matmul]:
+    """Scores and values: a product a layer, sequence and head, by windows and lengths."""
+    N, H, Hv = model.n_heads, model.d_head, model.d_value
+    lengths = Counter(work.lengths).items()
+    groups = [
+        (f"{f'.t{length}' if len(lengths) > 1 else ''}{f'.w{window}' if window else ''}",
+         layers * work.batch_size * times, window, length)
+        for window, layers in layers_by_window(model).items()
+        for length, times in lengths
+    ]  # fmt: skip
+    for kind in ("scores", "values"):
+        for suffix, LB, window, length in groups:
+            T, S, pairs = _pairs(work, length, window)
+            k, n = (H, S) if kind == "scores" else (S, Hv)
+            kept = None if pairs is None else LB * N * pairs * (H if kind == "scores" else Hv)
+            name = f"attn.{kind}{suffix}"
+            yield Matmul(name, LB * N, T, k, n, LB * model.n_kv_heads, causal_macs=kept)
+
+
+def layers_by_window(model: ModelConfig) -> dict[int, int]:
+    """{window: layers that have it}, in the order of the layers; window 0 sees everything."""
+    if not model.windows:
+        return {0: model.n_layers}
+    return dict(Counter(model.window(layer) for layer in range(model.n_layers)))
+
+
+def _pairs(work: Workload, length: int, window: int) -> tuple[int, int, int | None]:
+    """(queries, keys, pairs of them that a mask keeps) of one sequence in one layer.
+
+    A window is a mask while tokens are read; a cache holds no more keys than the window.
+    """
+    if work.mode == "decode":
+        return 1, min(length, window or length), None
+    return length, length, causal_pairs(length, window)
+
+
+def causal_pairs(length: int, window: int = 0) -> int:
+    """(query, key) pairs that a causal mask keeps: query t sees t keys, or the last `window`."""
+    seen = min(length, window or length)
+    return seen * (seen + 1) // 2 + (length - seen) * seen
+
+
+def _attention_output(model: ModelConfig, BT: int) -> Iterator[Matmul]:
+    if model.out_proj:
+        L, width = model.n_layers, model.n_heads * model.d_value
+        yield Matmul("attn.out", L, BT, width, model.d_model, L, L, model.out_bias)
+
+
+def _mlp(model: ModelConfig, BT: int) -> Iterator[Matmul]:
+    """The MLPs of the layers that are no mixture of experts."""
+    layers = model.n_layers - model.n_moe_layers
+    if layers:
+        yield from _two_or_three(model, "mlp", BT, model.d_ff, layers)
+
+
+def _experts(model: ModelConfig, BT: int) -> Iterator[Matmul]:
+    """Router, experts, shared experts. Each expert multiplies the rows of the tokens sent to it.
+
+    All rows of a layer's experts together are BT·A, however they are spread.
+    """
+    layers, E, A = model.n_moe_layers, model.n_experts, model.top_k
+    if not layers:
+        return
+    yield Matmul("moe.router", layers, BT, model.d_model, E, layers, layers, model.router_bias)
+    for row in _two_or_three(model, "moe", BT * A, model.d_expert, layers):
+        yield replace(row, matrices=layers * min(E, BT * A), weights=layers * E)
+    if model.d_shared:
+        yield from _two_or_three(model, "moe.shared", BT, model.d_shared, layers)
+
+
+def _two_or_three(
+    model: ModelConfig, name: str, rows: int, width: int, layers: int
+) -> Iterator[Matmul]:
+    """An MLP's products: gate where it has one, up, down."""
+    D, bias = model.d_model, model.mlp_bias
+    if model.gated:
+        yield Matmul(f"{name}.gate", layers, rows, D, width, layers, layers, bias)
+    yield Matmul(f"{name}.up", layers, rows, D, width, layers, layers, bias)
+    yield Matmul(f"{name}.down", layers, rows, width, D, layers, layers, bias)
+
+
+def _head(model: ModelConfig, rows: int) -> Iterator[Matmul]:
+    D, W, V = model.d_model, model.d_embed, model.vocab_size
+    if W != D:
+        yield Matmul("unembed.project", 1, rows, D, W, 1, 1)
+    yield Matmul("unembed", 1, rows, W, V, 1, 0 if model.tied_head else 1, model.head_bias)
 
 
 def vectors(model: ModelConfig) -> tuple[Vectors, ...]:
-    """The parameters beside the matrix products: token and position tables, norms."""
-    positions = model.n_ctx if model.positions == "learned" else 0
-    return (
-        Vectors("embed.tokens", model.vocab_size, model.d_model),
-        Vectors("embed.positions", positions, model.d_model),
-        # Two norms a block and one before the head, each with a scale and a shift.
-        Vectors("norms", 2 * (2 * model.n_layers + 1), model.d_model),
+    """The parameters beside the matrix products: token and position tables, norms, sinks."""
+    L, D = model.n_layers, model.d_model
+    N, K, H = model.n_heads, model.n_kv_heads, model.d_head
+    each = model.norm_scale + model.norm_bias
+    norms = (4 if model.norm_placement == "sandwich" else 2) * L + model.final_norm
+    q, k = {"none": (0, 0), "head": (H, H), "width": (N * H, K * H)}[model.qk_norm]
+    found = (
+        Vectors("embed.tokens", model.vocab_size, model.d_embed),
+        Vectors("embed.positions", model.position_rows, D),
+        Vectors("norms", each * norms, D),
+        Vectors("attn.q_norm", each * L, q or model.q_rank),
+        Vectors("attn.k_norm", each * L, k or model.kv_rank),
+        Vectors("attn.sinks", L * model.attention_sinks, N),
     )
+    return tuple(v for v in found if v.parameters)
 
 
 def parameters(model: ModelConfig) -> Parameters:
     """Parameter counts of the model, from the same rows as its FLOPs."""
-    rows = matmuls(model, Workload(batch_size=1, seq_len=1))
+    rows = matmuls(model, ONE_TOKEN)
     tables = {v.name: v.parameters for v in vectors(model)}
     total = sum(row.parameters for row in rows) + sum(tables.values())
+    tabled = tables["embed.tokens"] + tables.get("embed.positions", 0)
     vocabulary = sum(row.parameters for row in rows if row.name == "unembed")
     return Parameters(
         total=total,
-        non_embedding=total - vocabulary - tables["embed.tokens"] - tables["embed.positions"],
-        active=total,
-        # At one token a row's products are as many as its matrices, a tied head's among them.
-        matmul=sum(r.count * r.k * r.n for r in rows if not r.name.startswith(ATTENTION_CORE)),
+        non_embedding=total - vocabulary - tabled,
+        active=total - sum(_idle(row) for row in rows),
+        # One token multiplies every weight that it meets once, a tied head's among them.
+        matmul=sum(r.count * r.m * r.k * r.n for r in rows if not is_attention_core(r)),
     )
+
+
+def _idle(row: Matmul) -> int:
+    """Parameters of a row at one token that it does not meet: experts that it is not sent to."""
+    unmet = row.weights - row.matrices
+    return row.parameters * unmet // row.weights if unmet > 0 else 0
+
+
+def is_attention_core(row: Matmul) -> bool:
+    """Whether a row multiplies queries, keys and values with one another, and no weights."""
+    return row.name.startswith(ATTENTION_CORE)
+
+
+def layer(model: ModelConfig, work: Workload, index: int) -> tuple[Matmul, ...]:
+    """The rows of one layer of the model, counted from 0."""
+    alone = replace(
+        model,
+        n_layers=1,
+        windows=(model.window(index),),
+        dense_layers=() if model.is_moe(index) or not model.n_experts else (0,),
+    )
+    return tuple(row for row in matmuls(alone, work) if in_block(row))
+
+
+def in_block(row: Matmul) -> bool:
+    """Whether a row belongs to the layers, and not to what stands before and behind them."""
+    return not row.name.startswith(("embed", "unembed"))
 
 
 ATTENTION_CORE = ("attn.scores", "attn.values")
@@ -171,12 +318,27 @@ class StepFlops:
 def step_flops(model: ModelConfig, work: Workload) -> StepFlops:
     """FLOPs of one step of `work`: forward alone, or forward and backward in training."""
     rows = matmuls(model, work)
+    times = work.grad_accum
     return StepFlops(
-        forward=forward_flops(rows),
-        backward=backward_flops(rows) if work.mode == "train" else 0,
-        recompute=0,
+        forward=times * forward_flops(rows),
+        backward=times * backward_flops(rows) if work.mode == "train" else 0,
+        recompute=times * forward_flops(recomputed(rows, work)),
         tokens=work.tokens,
     )
+
+
+def recomputed(rows: Iterable[Matmul], work: Workload) -> tuple[Matmul, ...]:
+    """The rows that the backward pass runs again (Korthikanti et al. 2022, arXiv:2205.05198).
+
+    'attention' is their selective recomputation; 'block' runs every layer again, whole, but not
+    the head, as in Megatron's 96·B·s·l·h²(1 + s/6h + V/16lh) (Narayanan et al. 2021).
+    """
+    again = {"none": _never, "attention": is_attention_core, "block": in_block}[work.recompute]
+    return tuple(row for row in rows if again(row))
+
+
+def _never(_row: Matmul) -> bool:
+    return False
 
 
 def counted(found: Parameters) -> dict[str, int]:
@@ -237,4 +399,5 @@ def document(model: ModelConfig, work: Workload) -> dict[str, Any]:
         "parameters": counted(parameters(model)),
         "flops": costed(step_flops(model, work)),
         "components": components + tables,
+        "checks": [],
     }

@@ -70,9 +70,14 @@ def _model(path: Path, text: str, name: str, table: Any) -> ModelConfig:
         where = f"{path}:{_line_of(text, name, '')}: [{name}]"
         raise QuestionError(f"{where} lacks {missing[0]!r}. Add a line '{missing[0]} = ...'.")
     try:
-        return ModelConfig(name=name, **table)
+        return ModelConfig(name=name, **{key: _frozen(value) for key, value in table.items()})
     except ModelFieldError as error:
         raise QuestionError(f"{path}:{_line_of(text, name, error.field)}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """TOML's lists as the tuples that a frozen value holds."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _line_of(text: str, table: str, key: str) -> int:

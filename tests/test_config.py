@@ -53,7 +53,7 @@ def test_a_size_below_one_is_refused_by_name(size, value):
         ({"n_heads": 5}, r"n_heads = 5 must divide d_model = 12, or d_head must be given"),
         ({"d_ff": -1}, r"d_ff = -1"),
         ({"d_head": -4}, r"d_head = -4"),
-        ({"d_head": 5, "out_proj": False}, r"n_heads × d_head = 15 must equal d_model = 12"),
+        ({"d_head": 5, "out_proj": False}, r"n_heads × d_value = 15 must equal d_model = 12"),
         ({"d_head": 5, "positions": "rotary"}, r"d_head = 5 must be even"),
         ({"head_bias": True}, r"head_bias = True cannot be where the head is tied"),
         ({"norm_eps": 0.0}, r"norm_eps = 0.0 must lie between 0 and 1"),

@@ -98,12 +98,71 @@ def test_a_vocabulary_of_whole_128s_is_not_padded(key):
     assert padded == conventions.counts(SMALL, STEP)[key]
 
 
+# -- models that GPT-2 is not -----------------------------------------------------------------
+
+# Blocks of the width of GPT-2 small with 2 heads of keys, gated MLPs, 8 experts of which 2 are met.
+LLAMA = replace(SMALL, n_kv_heads=2, gated=True, d_ff=2048, tied_head=False)
+MIXTRAL = replace(LLAMA, n_experts=8, top_k=2, d_expert=2048)
+
+
 def test_heads_wider_than_the_model_cost_attention_their_own_width():
-    # PaLM: 12·L·N·H·T with N·H = 2048 where D = 768; the weights are counted with a pencil.
-    wide = replace(SMALL, d_head=2048 // 12 // 2 * 2, qkv_bias=False, out_bias=False)
-    N, H = wide.n_heads, wide.d_head
-    expected = 6 * flops.parameters(wide).total + 12 * 12 * N * H * 1024
-    assert conventions.counts(wide, STEP)["palm"] == expected
+    # PaLM: 12·L·N·H·T with N·H = 2040 where D = 768.
+    wide = replace(SMALL, d_head=170, d_value=0)
+    counted = conventions.counts(wide, STEP)
+    assert counted["palm"] - counted["six_n"] == 12 * 12 * 2040 * 1024
+
+
+# With a pencil: qkv of 12 + 2·2 heads of 64, output, three products of the MLP, the head.
+MATRICES = 12 * 768 * (16 * 64 + 768 + 3 * 2048) + 50257 * 768
+
+
+@pytest.mark.parametrize("key", ["exact", "nanochat"])
+def test_the_matrices_of_a_llama_are_those_of_a_pencil(key):
+    assert conventions.counts(LLAMA, STEP)[key] == 6 * MATRICES + 12 * 12 * 768 * 1024
+
+
+def test_a_token_meets_the_experts_that_it_is_sent_to():
+    # Six of eight experts are idle: each 3 products of 768 x 2048, their biases beside them.
+    expert = 3 * 768 * 2048 + 2 * 2048 + 768
+    idle = 12 * 6 * expert
+    assert conventions.counts(MIXTRAL, STEP)["six_n"] == 6 * (
+        flops.parameters(MIXTRAL).total - idle
+    )
+
+
+def test_litgpt_counts_idle_experts_too():
+    # estimate_flops adds up every parameter that is trained.
+    six_n = 6 * flops.parameters(MIXTRAL).total
+    assert conventions.counts(MIXTRAL, STEP)["litgpt"] == six_n + 20 * 12 * 768 * 1024
+
+
+def test_maxtext_counts_the_router_and_megatron_does_not():
+    counted = conventions.counts(MIXTRAL, STEP)
+    router, padding = 12 * 768 * 8, (50304 - 50257) * 768
+    assert counted["maxtext"] - counted["megatron"] == 6 * (router - padding)
+
+
+# Half of the layers see 256 keys at most.
+WINDOWED = replace(SMALL, windows=(0, 256))
+
+
+@pytest.mark.parametrize(
+    ("key", "factor"), [("nanochat", 12), ("torchtitan", 12), ("maxtext", 6)]
+)  # fmt: skip
+def test_a_window_is_as_far_as_these_see(key, factor):
+    saved = conventions.counts(SMALL, STEP)[key] - conventions.counts(WINDOWED, STEP)[key]
+    assert saved == factor * 6 * 768 * (1024 - 256)
+
+
+@pytest.mark.parametrize("key", ["exact", "palm", "nanogpt", "llmc", "llm_foundry", "litgpt"])
+def test_these_do_not_know_windows(key):
+    plain, windowed = (conventions.counts(m, STEP)[key] for m in (SMALL, WINDOWED))
+    assert plain == windowed
+
+
+def test_gradients_that_are_added_up_cost_a_token_nothing_more():
+    four = replace(STEP, grad_accum=4)
+    assert conventions.counts(SMALL, four) == conventions.counts(SMALL, STEP)
 
 
 # -- laws -------------------------------------------------------------------------------------
@@ -131,6 +190,7 @@ def test_no_convention_depends_on_the_batch(model, work):
 
 @given(models(), st.integers(1, 64))
 def test_only_conventions_without_attention_are_the_same_at_every_length(model, length):
+    model = replace(model, windows=())
     short = conventions.counts(model, Workload(batch_size=1, seq_len=length))
     long = conventions.counts(model, Workload(batch_size=1, seq_len=2 * length))
     assert {k for k in short if short[k] == long[k]} == {"six_n", "six_n_non_embedding"}
@@ -138,7 +198,7 @@ def test_only_conventions_without_attention_are_the_same_at_every_length(model, 
 
 @given(models(), works)
 def test_what_a_mask_keeps_lies_between_half_of_attention_and_all_of_it(model, work):
-    found = conventions.counts(model, work)
+    found = conventions.counts(replace(model, windows=()), work)
     assert found["maxtext"] <= found["exact_causal"] * (1 + 1e-12)
     assert found["exact_causal"] <= found["exact"] * (1 + 1e-12)
 

@@ -104,7 +104,7 @@ def counts(model: ModelConfig, work: Workload) -> Table:
             Column("FLOPs", right=True),
             Column("ratio", right=True),
             Column("formula"),
-            Column("source", wraps=True),
+            Column("source", wraps=True, spare=True),
         ),
         rows=rows,
         notes=(
