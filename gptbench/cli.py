@@ -162,7 +162,7 @@ def flops(
 
     Example: gptbench flops gpt2-xl --check
     """
-    from gptbench import conventions, flops, presets
+    from gptbench import flops, presets
     from gptbench.config import Workload, check_fits_context
     from gptbench.report import ledgers
 
@@ -172,14 +172,18 @@ def flops(
     ledger = ledgers.ledger(config, work)
     tables = [ledgers.pointing_to_conventions(ledger)]
     if others:
-        tables = [ledger, ledgers.counts(config, work)]
+        from gptbench.report import conventions as counted
+
+        tables = [ledger, counted.counts(config, work)]
     checks = _check(config, work) if check else []
     if checks:
         tables.append(ledgers.checks(checks))
 
     def document() -> Any:
-        counted = {"conventions": conventions.counts(config, work), "checks": checks}
-        return {**flops.document(config, work), **counted}
+        from gptbench import conventions
+
+        counts = conventions.counts(config, work)
+        return {**flops.document(config, work), "conventions": counts, "checks": checks}
 
     _show(format, tables, document)
     if any(c["difference"] for c in checks):

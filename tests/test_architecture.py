@@ -37,7 +37,7 @@ FLOORS = (
     ("throughput",),
     ("compare", "sweep"),
     ("report.table", "report.caveats"),
-    ("report.ledgers", "report.catalogue", "report.results"),
+    ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
     ("cli",),

@@ -16,6 +16,7 @@ from gptbench.metrics import Caveat
 from gptbench.report import (
     catalogue,
     caveats,
+    conventions,
     delimited,
     frame,
     html,
@@ -66,7 +67,7 @@ MISSED = {
 
 TABLES = {
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
-    "conventions": ledgers.counts(records.GPT2_XL, ONE),
+    "conventions": conventions.counts(records.GPT2_XL, ONE),
     "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
     "presets": catalogue.presets(presets.catalogue()),
     "preset": catalogue.preset(records.GPT2_XL),

@@ -1,21 +1,16 @@
-"""The tables of an analysis: the ledger, other conventions, other tools' counts."""
+"""The tables of an analysis: the ledger, and other tools' counts of the same."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gptbench import conventions, flops
+from gptbench import flops
 from gptbench.config import ModelConfig, Workload
-from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, scaled, share
+from gptbench.report.table import DASH, Cell, Column, Table, count, scaled, share
 from gptbench.units import grouped, si
 
 CONVENTION = (
     "A multiply-add is 2 FLOPs. Attention counted in full (no causal halving). No recompute."
-)
-
-LETTERS = (
-    "P parameters that a token meets, M weights that multiply it, the head's among them.",
-    "L layers of width D, N heads of size H, T tokens a sequence, V words (V', P': padded to 128s).",
 )
 
 
@@ -81,38 +76,6 @@ def _ledger_totals(cost: flops.StepFlops, parameters: int) -> list[tuple[Cell, .
 def pointing_to_conventions(table: Table) -> Table:
     """The ledger with a last line that says where other people's counts are."""
     return replace(table, notes=(*table.notes, "'--conventions' shows how others count the same."))
-
-
-def counts(model: ModelConfig, work: Workload) -> Table:
-    """FLOPs per token of a step as other people count them, against the exact count."""
-    found = conventions.counts(model, work)
-    rows = tuple(
-        (
-            c.key,
-            scaled(found[c.key]),
-            Quantity(found[c.key] / found["exact"], f"{found[c.key] / found['exact']:.3f}"),
-            c.formula,
-            c.source,
-        )
-        for c in conventions.TABLE
-    )
-    third = () if work.mode == "train" else ("A forward pass alone is a third of the formula.",)
-    return Table(
-        title=f"{model.name}: FLOPs per token as others count them",
-        columns=(
-            Column("convention"),
-            Column("FLOPs", right=True),
-            Column("ratio", right=True),
-            Column("formula"),
-            Column("source", wraps=True, spare=True),
-        ),
-        rows=rows,
-        notes=(
-            *LETTERS,
-            *third,
-            "MFU scales with the ratio: compare it only under one convention.",
-        ),
-    )
 
 
 def checks(found: Sequence[dict[str, Any]]) -> Table:
