@@ -84,6 +84,12 @@ SeqLen = Annotated[
     ),
 ]
 Mode = Annotated[ModeChoice, typer.Option(help="Train a step, or run forward only.")]
+ConventionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="KEY", help="Count FLOPs for MFU and HFU as KEY does, such as palm or torchtitan."
+    ),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="Choose what stdout gets.")]
 Devices = Annotated[
     Path | None,
@@ -153,6 +159,9 @@ def flops(
     check: Annotated[
         bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
     ] = False,
+    others: Annotated[
+        bool, typer.Option("--conventions", help="Show how other people count the same model.")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Count the FLOPs of a forward pass and a training step.
@@ -166,11 +175,23 @@ def flops(
     config = presets.load(model)
     work = Workload(batch_size=batch_size or 1, seq_len=seq_len or config.n_ctx, mode=mode.value)
     check_fits_context(config, work)
-    tables = [ledgers.ledger(config, work), ledgers.conventions(config, work)]
+    ledger = ledgers.ledger(config, work)
+    tables = [ledgers.pointing_to_conventions(ledger)]
+    if others:
+        from gptbench.report import conventions as counted
+
+        tables = [ledger, counted.counts(config, work)]
     checks = _check(config, work) if check else []
     if checks:
         tables.append(ledgers.checks(checks))
-    _show(format, tables, lambda: {**flops.document(config, work), "checks": checks})
+
+    def document() -> Any:
+        from gptbench import conventions
+
+        counts = conventions.counts(config, work)
+        return {**flops.document(config, work), "conventions": counts, "checks": checks}
+
+    _show(format, tables, document)
     if any(c["difference"] for c in checks):
         raise typer.Exit(EXIT_REGRESSED)
 
@@ -219,6 +240,7 @@ def throughput(
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help="Run here.")] = DeviceChoice.auto,
     devices: Devices = None,
+    convention: ConventionOption = "exact",
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="Write result.json, .csv, report.html."),
@@ -229,8 +251,9 @@ def throughput(
 
     Example: gptbench throughput gpt2-small --gpu a100 --auto-batch --out results
     """
-    from gptbench import metrics, record, throughput
+    from gptbench import conventions, metrics, record, throughput
 
+    counted = conventions.named(convention)
     folder = record.output_folder(out) if out else None
     question = throughput.Question(
         command=_command_line(),
@@ -257,8 +280,8 @@ def throughput(
     result = metrics.derive(rec)
     metrics.refuse_impossible(result, rec)
     if folder is not None:
-        _write_reports(folder, [rec])
-    _show_results(format, [rec])
+        _write_reports(folder, [rec], counted)
+    _show_results(format, [rec], counted)
 
 
 @app.command()
@@ -270,19 +293,21 @@ def report(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="Write result.csv and report.html there."),
     ] = None,
+    convention: ConventionOption = "exact",
     format: FormatOption = Format.table,
 ) -> None:
     """Make the tables and pages again, from records alone.
 
     Example: gptbench report results/result.json --out results
     """
-    from gptbench import metrics, record
+    from gptbench import conventions, metrics, record
 
+    counted = conventions.named(convention)
     folder = record.output_folder(out) if out else None
     records = [metrics.with_current_peak(record.read(path)) for path in files]
     if folder is not None:
-        _write_reports(folder, records)
-    _show_results(format, records)
+        _write_reports(folder, records, counted)
+    _show_results(format, records, counted)
 
 
 def _print_version(wanted: bool) -> None:
@@ -340,13 +365,13 @@ def _show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) ->
             text.show(t, console)
 
 
-def _show_results(format: Format, records: Sequence[Any]) -> None:
+def _show_results(format: Format, records: Sequence[Any], convention: Any) -> None:
     from gptbench import metrics
     from gptbench.report import caveats, frame, results
 
-    derived = [metrics.derive(rec) for rec in records]
+    derived = [metrics.derive(rec, convention) for rec in records]
     if format is Format.csv:
-        sys.stdout.write(frame.csv_text(frame.measurements(records)))
+        sys.stdout.write(frame.csv_text(frame.measurements(records, convention=convention)))
         return
     tables = []
     for rec, result in zip(records, derived, strict=True):
@@ -361,16 +386,17 @@ def _show_results(format: Format, records: Sequence[Any]) -> None:
             print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
 
 
-def _write_reports(folder: Path, records: Sequence[Any]) -> None:
+def _write_reports(folder: Path, records: Sequence[Any], convention: Any) -> None:
     """result.json (of a single record), result.csv and report.html, each whole or not at all."""
     from gptbench import metrics, record
     from gptbench.report import frame, html
 
     if len(records) == 1:
-        document = metrics.document(records[0], metrics.derive(records[0]))
+        document = metrics.document(records[0], metrics.derive(records[0], convention))
         record.write_whole(folder / "result.json", record.dump_json(document))
-    record.write_whole(folder / "result.csv", frame.csv_text(frame.measurements(records)))
-    record.write_whole(folder / "report.html", html.page(records))
+    measured = frame.measurements(records, convention=convention)
+    record.write_whole(folder / "result.csv", frame.csv_text(measured))
+    record.write_whole(folder / "report.html", html.page(records, convention))
     written = "result.csv and report.html"
     if len(records) == 1:
         written = f"result.json, {written}"

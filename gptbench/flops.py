@@ -341,29 +341,6 @@ def _never(_row: Matmul) -> bool:
     return False
 
 
-def conventions(model: ModelConfig, work: Workload) -> dict[str, float]:
-    """FLOPs per token of one step, as other people count them.
-
-    - exact_full, exact_causal: every matrix product, attention in full or as a mask keeps it
-    - palm: 6N + 12·L·N·H·T with N all parameters (Chowdhery et al. 2022, App. B, as commonly coded)
-    - 6n: 6N with N all parameters; 6n_non_embedding: with Kaplan's N
-    A forward pass alone is a third of each.
-    """
-    rows = matmuls(model, work)
-    passes = 3 if work.mode == "train" else 1
-    tokens = work.tokens // work.grad_accum
-    N = parameters(model)
-    attention = 4 * model.n_layers * model.n_heads * model.d_head * work.seq_len
-    per_forward_token = {
-        "exact_full": forward_flops(rows) / tokens,
-        "exact_causal": sum(row.causal_flops for row in rows) / tokens,
-        "palm": float(2 * N.total + attention),
-        "6n": float(2 * N.total),
-        "6n_non_embedding": float(2 * N.non_embedding),
-    }
-    return {name: passes * flops for name, flops in per_forward_token.items()}
-
-
 def counted(found: Parameters) -> dict[str, int]:
     """Parameter counts under the keys that the JSON answers publish."""
     return {
@@ -422,6 +399,5 @@ def document(model: ModelConfig, work: Workload) -> dict[str, Any]:
         "parameters": counted(parameters(model)),
         "flops": costed(step_flops(model, work)),
         "components": components + tables,
-        "conventions": conventions(model, work),
         "checks": [],
     }

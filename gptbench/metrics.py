@@ -7,7 +7,8 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import device, flops, record, stats
+from gptbench import conventions, device, flops, record, stats
+from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
 from gptbench.flops import Parameters, StepFlops
 from gptbench.record import DeviceUsed, Record
@@ -36,6 +37,8 @@ class Metrics:
 
     `tokens_per_s` and `step_time_s` are medians over steps with their within-run interval;
     `window_tokens_per_s` is all tokens over all wall time, and what MFU is computed from.
+    `flops` are the ledger's; `flops_per_token`, and every number that depends on how FLOPs are
+    counted, are by `convention`. Caveats judge the exact count whatever the convention.
     """
 
     tokens_per_s: stats.Interval
@@ -43,6 +46,8 @@ class Metrics:
     window_tokens_per_s: float
     flops: StepFlops
     parameters: Parameters
+    convention: Convention
+    flops_per_token: float
     peak_flops_per_s: float | None
     model_flops_per_s: float
     mfu: float | None
@@ -54,8 +59,8 @@ class Metrics:
     caveats: tuple[Caveat, ...]
 
 
-def derive(rec: Record) -> Metrics:
-    """The metrics of a record, computed afresh from its facts."""
+def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
+    """The metrics of a record, computed afresh from its facts, FLOPs counted by `convention`."""
     model, work, taken = rec.model, rec.workload, rec.measurement
     step_s = stats.median_interval([ns / 1e9 for ns in taken.step_ns], CONFIDENCE)
     cost = flops.step_flops(model, work)
@@ -80,6 +85,8 @@ def derive(rec: Record) -> Metrics:
         window_tokens_per_s=work.tokens * steps_per_s,
         flops=cost,
         parameters=flops.parameters(model),
+        convention=conventions.EXACT,
+        flops_per_token=cost.per_token,
         peak_flops_per_s=peak,
         model_flops_per_s=cost.step * steps_per_s,
         mfu=share_of(peak, cost.step),
@@ -90,7 +97,29 @@ def derive(rec: Record) -> Metrics:
         stall_share=max(0.0, 1 - step_s.median * steps_per_s),
         caveats=(),
     )
-    return _with_caveats(metrics, rec)
+    metrics = _with_caveats(metrics, rec)
+    return metrics if convention is conventions.EXACT else _counted_by(convention, metrics, rec)
+
+
+def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metrics:
+    """The metrics with another count of the same work; nothing measured changes.
+
+    What was recomputed keeps its share of the step.
+    """
+    per_token = conventions.counts(rec.model, rec.workload)[convention.key]
+
+    def recounted(value: float | None) -> float | None:
+        return None if value is None else value * per_token / metrics.flops_per_token
+
+    return replace(
+        metrics,
+        convention=convention,
+        flops_per_token=per_token,
+        model_flops_per_s=metrics.window_tokens_per_s * per_token,
+        mfu=recounted(metrics.mfu),
+        hfu=recounted(metrics.hfu),
+        achievable_mfu=recounted(metrics.achievable_mfu),
+    )
 
 
 def with_current_peak(rec: Record) -> Record:
@@ -170,6 +199,8 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
                 "window": metrics.window_tokens_per_s,
             },
             "step_time_s": _interval(metrics.step_time_s),
+            "convention": metrics.convention.key,
+            "flops_per_token": metrics.flops_per_token,
             "model_flops_per_s": metrics.model_flops_per_s,
             "mfu": metrics.mfu,
             "hfu": metrics.hfu,

@@ -24,8 +24,14 @@ GPT2_SMALL = ModelConfig(
     vocab_size=50257,
     activation="gelu_tanh",
 )
-GPT2_XL = replace(
-    GPT2_SMALL, name="gpt2-xl", n_layers=48, d_model=1600, n_heads=25, d_head=0, d_ff=0
+GPT2_XL = ModelConfig(
+    name="gpt2-xl",
+    n_layers=48,
+    d_model=1600,
+    n_heads=25,
+    n_ctx=1024,
+    vocab_size=50257,
+    activation="gelu_tanh",
 )
 
 GPU = DeviceUsed(

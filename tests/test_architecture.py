@@ -21,7 +21,7 @@ FLOORS = (
     ("units", "stats"),
     ("config", "device"),
     ("presets", "record", "flops"),
-    ("memory",),
+    ("memory", "conventions"),
     ("roofline",),
     ("metrics", "meter"),
     # The worker's tower.
@@ -44,7 +44,7 @@ FLOORS = (
     ("throughput",),
     ("compare", "sweep"),
     ("report.table", "report.caveats"),
-    ("report.ledgers", "report.catalogue", "report.results"),
+    ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
     ("cli",),

@@ -63,6 +63,26 @@ def test_flops_json_has_the_published_keys(capsys):
     assert sum(c["parameters"] for c in document["components"]) == 124_439_808
 
 
+def test_flops_json_has_every_convention(capsys):
+    """llm.c's and PaLM's figures at 1024 tokens."""
+    _, out, _ = answer(capsys, "flops", "gpt2-small", "--format", "json")
+    counted = json.loads(out)["conventions"]
+    assert len(counted) == 15
+    assert (counted["llmc"], counted["palm"]) == (803_478_528, 859_885_056)
+
+
+def test_the_ledger_stands_alone_and_says_where_the_conventions_are(capsys):
+    _, out, _ = answer(capsys, "flops", "gpt2-small")
+    assert "'--conventions' shows how others count" in out
+    assert "torchtitan" not in out
+
+
+def test_conventions_are_shown_where_they_are_asked_for(capsys):
+    _, out, _ = answer(capsys, "flops", "gpt2-small", "--conventions")
+    assert "torchtitan" in out
+    assert "'--conventions' shows" not in out
+
+
 def test_components_add_up_to_the_parameters_of_every_preset(capsys):
     _, out, _ = answer(capsys, "presets", "--format", "json")
     for model in json.loads(out)["models"]:
@@ -111,6 +131,8 @@ def test_every_answer_comes_in_every_form(capsys, words, form):
         (["throughput", "scratchgpt", "-t", "1024"], "seq_len = 1024 is over the context"),
         (["throughput", "--out", "/proc/nowhere"], "cannot be written to"),
         (["throughput", "--out", __file__], "cannot be written to"),
+        (["throughput", "--convention", "nanogtp"], "Nearest: 'nanogpt'"),
+        (["report", "x.json", "--convention", "nanogtp"], "unknown convention 'nanogtp'"),
         (["report", "nowhere.json"], "cannot read the result 'nowhere.json'"),
         (["report", __file__], "is not JSON"),
     ],
@@ -192,6 +214,17 @@ def test_report_makes_the_same_files_again_from_the_record(measured, tmp_path, c
     assert status == 0
     for name in ("result.csv", "report.html"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_report_counts_by_another_convention_without_measuring(measured, capsys):
+    folder, _ = measured
+    words = ["report", str(folder / "result.json"), "--format", "json"]
+    exact, other = (
+        json.loads(answer(capsys, *words, "--convention", key)[1]) for key in ("exact", "palm")
+    )
+    assert other["result"].pop("convention") == "palm"
+    assert other["result"].pop("mfu") > exact["result"].pop("mfu")
+    assert other["measurement"] == exact["measurement"]
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():

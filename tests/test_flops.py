@@ -72,38 +72,7 @@ def test_weights_that_meet_the_token_stream_are_counted_with_a_tied_head(model, 
     assert flops.parameters(model).matmul == P
 
 
-# -- conventions ------------------------------------------------------------------------------
-
-# FLOPs a token of one training step at T = 1024, small and XL, from the named sources' own code.
-CONVENTIONS = {
-    # nanochat, llm-analysis, a trace on the meta device
-    "exact_full": (854_438_400, 10_273_545_600),
-    # with a pencil: as exact_full, with (T + 1)/2 keys a query instead of T
-    "exact_causal": (797_870_592, 9_802_147_200),
-    # torchtitan where the head is tied; llm-foundry
-    "palm": (859_885_056, 10_289_385_600),
-    # Kaplan et al. 2020, eq. 2.2 without attention, N all parameters
-    "6n": (746_638_848, 9_345_667_200),
-    # transformers.Trainer.floating_point_ops, which leaves embeddings out
-    "6n_non_embedding": (510_336_000, 8_853_369_600),
-}
-
-
-@pytest.mark.parametrize(("key", "expected"), CONVENTIONS.items())
-def test_a_convention_counts_as_its_authors_do(key, expected):
-    assert tuple(flops.conventions(m, STEP)[key] for m in (SMALL, XL)) == expected
-
-
-def test_every_convention_is_held_to_a_source():
-    assert set(flops.conventions(SMALL, STEP)) == set(CONVENTIONS)
-
-
-@given(ANY_MODEL, workloads())
-def test_a_forward_pass_is_a_third_of_a_training_step_in_every_convention(model, work):
-    whole = replace(work, mode="train", recompute="none", grad_accum=1)
-    train = flops.conventions(model, whole)
-    forward = flops.conventions(model, replace(whole, mode="forward"))
-    assert train == pytest.approx({key: 3 * value for key, value in forward.items()})
+# -- the causal mask --------------------------------------------------------------------------
 
 
 @given(ANY_MODEL, workloads())
@@ -334,10 +303,6 @@ def test_non_embedding_parameters_of_gpt2_small_leave_both_tables_out():
         "model.name",
         *(f"parameters.{k}" for k in ["total", "non_embedding", "active"]),
         *(f"flops.{k}" for k in ["forward", "backward", "recompute", "step", "per_token"]),
-        *(
-            f"conventions.{k}"
-            for k in ["exact_full", "exact_causal", "palm", "6n", "6n_non_embedding"]
-        ),
         "components",
         "checks",
     ],

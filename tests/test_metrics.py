@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptbench import metrics, record
+from gptbench import conventions, metrics, record
 from gptbench.errors import ImpossibleMfuError
 
 # The model of `record_of`: L = 2, D = 8, F = 32, V = 32, N·H = 8; B = 4, T = 16. Forward:
@@ -57,6 +57,58 @@ def test_achievable_mfu_is_over_the_rate_measured_there(record_of):
 def test_hardware_and_model_utilization_agree_where_nothing_is_recomputed(record_of):
     found = metrics.derive(record_of())
     assert found.hfu == found.mfu
+
+
+# -- conventions ------------------------------------------------------------------------------
+
+# 6P of the same model, 64 tokens in 10 ms: with a pencil, 6·2,144 FLOPs a token.
+#   P = 32·8 + 16·8 + 2·(4·8² + 4·8 + 2·8·32 + 40 + 32) + 16 = 2,144
+SIX_N = 6 * 2_144
+
+
+@pytest.fixture(scope="module")
+def by_six_n(record_of):
+    return metrics.derive(record_of(), conventions.named("six_n"))
+
+
+def test_another_convention_is_another_mfu_of_the_same_window(by_six_n):
+    # 82.3296 MFLOP/s of 1 GFLOP/s.
+    assert by_six_n.mfu == pytest.approx(SIX_N * 6400 / 1e9)
+
+
+def test_another_convention_changes_nothing_that_was_measured(record_of, by_six_n):
+    exact = metrics.derive(record_of())
+    for name in ("tokens_per_s", "step_time_s", "window_tokens_per_s", "flops", "caveats"):
+        assert getattr(by_six_n, name) == getattr(exact, name)
+
+
+def test_flops_of_a_token_are_those_of_the_convention(by_six_n):
+    assert by_six_n.flops_per_token == SIX_N
+
+
+def test_what_is_recomputed_keeps_its_share_in_every_convention(record_of):
+    rec = record_of(workload={"recompute": "block"})
+    exact, other = (metrics.derive(rec, conventions.named(k)) for k in ("exact", "palm"))
+    assert exact.hfu > exact.mfu
+    assert other.hfu / other.mfu == pytest.approx(exact.hfu / exact.mfu)
+
+
+def test_an_unknown_peak_gives_no_mfu_in_any_convention(record_of):
+    rec = record_of(device={"peak_flops_per_s": None, "peak_origin": "unknown"})
+    assert metrics.derive(rec, conventions.named("palm")).mfu is None
+
+
+def test_an_impossible_mfu_is_impossible_by_the_exact_count_alone(record_of):
+    # At 90 MFLOP/s the exact count is 98% of the peak, and Chinchilla's is over it.
+    rec = record_of(device={"peak_flops_per_s": 90e6})
+    found = metrics.derive(rec, conventions.named("chinchilla"))
+    assert found.mfu > 1
+    assert found.caveats == ()
+
+
+def test_a_published_result_names_its_convention(record_of, by_six_n):
+    published = metrics.document(record_of(), by_six_n)["result"]
+    assert (published["convention"], published["flops_per_token"]) == ("six_n", SIX_N)
 
 
 # -- peaks ------------------------------------------------------------------------------------
@@ -197,7 +249,10 @@ def paths(value, prefix=""):
         "flops.per_token",
         *(f"result.tokens_per_s.{k}" for k in ["median", "ci_low", "ci_high"]),
         *(f"result.step_time_s.{k}" for k in ["median", "ci_low", "ci_high"]),
-        *(f"result.{k}" for k in ["mfu", "hfu", "achievable_mfu", "peak_memory_bytes", "samples"]),
+        *(
+            f"result.{k}"
+            for k in ["convention", "mfu", "hfu", "achievable_mfu", "peak_memory_bytes", "samples"]
+        ),
         "batch_search",
         "environment",
         "schema_version",

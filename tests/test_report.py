@@ -12,10 +12,12 @@ from rich.console import Console
 import records
 from gptbench import device, metrics, presets
 from gptbench.config import Workload
+from gptbench.conventions import named
 from gptbench.metrics import Caveat
 from gptbench.report import (
     catalogue,
     caveats,
+    conventions,
     delimited,
     frame,
     html,
@@ -66,7 +68,7 @@ MISSED = {
 
 TABLES = {
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
-    "conventions": ledgers.conventions(records.GPT2_XL, ONE),
+    "conventions": conventions.counts(records.GPT2_XL, ONE),
     "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
     "presets": catalogue.presets(presets.catalogue()),
     "preset": catalogue.preset(records.GPT2_XL),
@@ -117,8 +119,8 @@ def test_ledger_of_a_forward_pass_has_no_training_step():
     assert [r[0] for r in ledger.totals] == ["forward"]
 
 
-def test_every_convention_is_put_in_words():
-    assert all(len(r[3]) > 10 for r in TABLES["conventions"].rows)
+def test_every_convention_has_its_formula_and_its_source():
+    assert all(len(r[3]) > 2 and len(r[4]) > 10 for r in TABLES["conventions"].rows)
 
 
 def test_a_check_that_differs_is_followed_by_its_operators():
@@ -296,6 +298,13 @@ def test_frame_has_the_numbers_of_the_metrics():
     assert found["max_batch_size", "largest"] == 41
 
 
+def test_frame_names_the_convention_and_has_its_numbers():
+    found = frame.measurements([records.ON_GPU], convention=named("palm"))
+    mfu = found.set_index(["metric", "stat"])["value"]["mfu", "window"]
+    assert set(found["convention"]) == {"palm"}
+    assert mfu == metrics.derive(records.ON_GPU, named("palm")).mfu
+
+
 def test_an_unknown_value_is_an_empty_field_of_the_csv():
     parsed = pd.read_csv(io.StringIO(frame.csv_text(frame.measurements([records.NO_PEAK]))))
     assert parsed.set_index("metric").loc["mfu", ["value"]].isna().all()
@@ -453,6 +462,23 @@ def test_page_begins_with_the_answer():
     found = metrics.derive(records.ON_GPU)
     assert f"{found.window_tokens_per_s:,.0f} tokens/s" in summary
     assert f"{100 * found.mfu:.1f}%" in summary
+
+
+@pytest.mark.parametrize("shown", [[records.ON_GPU], [records.ON_GPU, records.ON_CPU]], ids=len)
+def test_page_names_a_convention_that_is_not_the_ledgers(shown):
+    page = html.page(shown, named("palm"))
+    assert "MFU (palm)" in page
+    assert "as palm counts FLOPs" in page
+
+
+def test_page_of_the_exact_count_names_no_convention():
+    assert "MFU (" not in PAGE
+
+
+def test_result_of_another_convention_shows_its_formula():
+    table = results.result(records.ON_GPU, metrics.derive(records.ON_GPU, named("litgpt")))
+    assert row(table, "model FLOPs per token")[2] == "6·P + 20·L·D·T, as litgpt counts"
+    assert row(table, "MFU (litgpt)")[1].value > row(result(records.ON_GPU), "MFU")[1].value
 
 
 def test_page_without_a_peak_says_that_there_is_no_mfu():

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gptbench import metrics, record
+from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import Record
 from gptbench.report.table import FORMULA_STARTS
@@ -26,6 +27,7 @@ COLUMNS: dict[str, str] = {
     "batch_size": "sequences a step",
     "seq_len": "tokens a sequence",
     "parameters": "parameters of the model",
+    "convention": "how FLOPs were counted",
     "metric": "what was measured or counted",
     "stat": "median, window, sample (one timed step), max, largest or exact",
     "step": "number of the timed step from 1; empty unless stat is sample",
@@ -45,9 +47,11 @@ _FLOATS = ("value", "low", "high", "confidence", "n_effective")
 _FORMULA = re.compile(rf"^\s*(?=[{re.escape(FORMULA_STARTS)}])")
 
 
-def measurements(records: Sequence[Record], samples: bool = True) -> pd.DataFrame:
+def measurements(
+    records: Sequence[Record], samples: bool = True, convention: Convention = EXACT
+) -> pd.DataFrame:
     """Every derived number of the records, and with `samples` every timed step."""
-    rows = [row for rec in records for row in _rows(rec, samples)]
+    rows = [row for rec in records for row in _rows(rec, samples, convention)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
     return frame.astype(kinds)
@@ -62,8 +66,8 @@ def csv_text(frame: pd.DataFrame) -> str:
     return safe.to_csv(index=False, lineterminator="\n")
 
 
-def _rows(rec: Record, samples: bool) -> Iterator[dict[str, Any]]:
-    found = metrics.derive(rec)
+def _rows(rec: Record, samples: bool, convention: Convention) -> Iterator[dict[str, Any]]:
+    found = metrics.derive(rec, convention)
     shared = _shared(rec, found)
     for row in _derived(rec, found):
         yield {**shared, **row}
@@ -87,6 +91,7 @@ def _shared(rec: Record, found: Metrics) -> dict[str, Any]:
         "batch_size": rec.workload.batch_size,
         "seq_len": rec.workload.seq_len,
         "parameters": found.parameters.total,
+        "convention": found.convention.key,
         "gptbench_version": rec.gptbench_version,
         "started_at": rec.started_at,
     }
@@ -104,7 +109,7 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     yield _row("achievable_mfu", "window", found.achievable_mfu, "1") | window
     yield _row("peak_memory_bytes", "max", rec.measurement.peak_memory_bytes, "B")
     yield _row("max_batch_size", "largest", largest, "1")
-    yield _row("flops_per_token", "exact", found.flops.per_token, "FLOP/token")
+    yield _row("flops_per_token", "exact", found.flops_per_token, "FLOP/token")
 
 
 def _estimate(metric: str, interval: Interval, unit: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gptbench import metrics
+from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
 from gptbench.report import caveats, frame, ledgers, plot, results
@@ -66,14 +67,14 @@ class View:
     command: str
 
 
-def page(records: Sequence[Record]) -> str:
+def page(records: Sequence[Record], convention: Convention = EXACT) -> str:
     """The whole page for at least one record; the same records give the same bytes."""
-    derived = [metrics.derive(rec) for rec in records]
+    derived = [metrics.derive(rec, convention) for rec in records]
     pairs = list(zip(records, derived, strict=True))
     views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
     several = len(records) > 1
     samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
-    text = frame.csv_text(frame.measurements(records, samples))
+    text = frame.csv_text(frame.measurements(records, samples, convention))
     return _PAGES.get_template("report.html.j2").render(
         title=f"{len(records)} results" if several else views[0].title,
         summary=_summary_of_all(pairs) if several else views[0].summary,
@@ -123,7 +124,8 @@ def _use(rec: Record, found: Metrics) -> str:
         "measured": f"{rec.device.peak_dtype} matrix-product rate, as measured there",
         "stated": f"{rec.device.peak_dtype} peak, as stated",
     }.get(rec.device.peak_origin, f"dense {rec.device.peak_dtype} peak")
-    return f"using {percent(found.mfu)} of its {peak}"
+    counted = "" if found.convention is EXACT else f", as {found.convention.key} counts FLOPs"
+    return f"using {percent(found.mfu)} of its {peak}{counted}"
 
 
 def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
@@ -147,7 +149,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
             f"{results.interval(found.tokens_per_s, results.rate)}",
         ),
         Number(
-            "MFU",
+            results.by_convention("MFU", found),
             DASH if found.mfu is None else percent(found.mfu),
             "no peak is known"
             if peak is None
@@ -166,7 +168,13 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     ]
     if found.achievable_mfu is not None and best is not None and best != peak:
         against = f"of {si(best, 'FLOP/s')}, the best measured on this device"
-        numbers.append(Number("achievable MFU", percent(found.achievable_mfu), against))
+        numbers.append(
+            Number(
+                results.by_convention("achievable MFU", found),
+                percent(found.achievable_mfu),
+                against,
+            )
+        )
     if search is not None:
         certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))

@@ -1,11 +1,12 @@
-"""The tables of an analysis: the ledger, other conventions, other tools' counts."""
+"""The tables of an analysis: the ledger, and other tools' counts of the same."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gptbench import flops
 from gptbench.config import ModelConfig, Workload
-from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, scaled, share
+from gptbench.report.table import DASH, Cell, Column, Table, count, scaled, share
 from gptbench.units import grouped, si
 
 CONVENTION = (
@@ -72,41 +73,9 @@ def _ledger_totals(cost: flops.StepFlops, parameters: int) -> list[tuple[Cell, .
     return rows
 
 
-def conventions(model: ModelConfig, work: Workload) -> Table:
-    """FLOPs per token of a step as other people count them, against the exact count."""
-    counts = flops.conventions(model, work)
-    words = _convention_words(3 if work.mode == "train" else 1)
-    rows = tuple(
-        (
-            name,
-            scaled(count),
-            Quantity(count / counts["exact_full"], f"{count / counts['exact_full']:.3f}"),
-            words[name],
-        )
-        for name, count in counts.items()
-    )
-    return Table(
-        title=f"{model.name}: FLOPs per token under other conventions",
-        columns=(
-            Column("convention"),
-            Column("FLOPs", right=True),
-            Column("ratio", right=True),
-            Column("what it counts", wraps=True),
-        ),
-        rows=rows,
-        notes=("MFU scales with the ratio: compare it only under one convention.",),
-    )
-
-
-def _convention_words(passes: int) -> dict[str, str]:
-    two, four = 2 * passes, 4 * passes
-    return {
-        "exact_full": "every matrix product, attention in full; the default here",
-        "exact_causal": "every matrix product, attention as a causal mask keeps it",
-        "palm": f"{two}P + {four}·L·N·H·T, P all parameters (PaLM, App. B)",
-        "6n": f"{two}P, P all parameters",
-        "6n_non_embedding": f"{two}P, P without tables and head (Kaplan et al. 2020)",
-    }
+def pointing_to_conventions(table: Table) -> Table:
+    """The ledger with a last line that says where other people's counts are."""
+    return replace(table, notes=(*table.notes, "'--conventions' shows how others count the same."))
 
 
 def checks(found: Sequence[dict[str, Any]]) -> Table:

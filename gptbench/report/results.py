@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from gptbench.config import Workload
+from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
@@ -33,6 +34,17 @@ def workload(work: Workload) -> str:
     return f"{work.mode}, {tokens}, {dtype}, {work.attention} attention{compiled}"
 
 
+def by_convention(name: str, metrics: Metrics) -> str:
+    """'MFU', or 'MFU (torchtitan)' where FLOPs are not counted exactly but as torchtitan does."""
+    return name if metrics.convention is EXACT else f"{name} ({metrics.convention.key})"
+
+
+def _counted(metrics: Metrics) -> str:
+    if metrics.convention is EXACT:
+        return "every matrix product, attention in full"
+    return f"{metrics.convention.formula}, as {metrics.convention.key} counts"
+
+
 def result(rec: Record, metrics: Metrics) -> Table:
     """The answer of the main job: each number with how it was come by."""
     taken, search = rec.measurement, rec.batch_search
@@ -57,8 +69,8 @@ def result(rec: Record, metrics: Metrics) -> Table:
         *_utilization(rec, metrics),
         (
             "model FLOPs per token",
-            scaled(metrics.flops.per_token),
-            "every matrix product, attention in full",
+            scaled(metrics.flops_per_token),
+            _counted(metrics),
         ),
         ("peak memory", known(taken.peak_memory_bytes, gib), _memory_words(rec)),
     ]
@@ -85,15 +97,20 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
         f"({rec.device.peak_source})"
     )
     rows: list[tuple[Cell, ...]] = [
-        ("MFU", known(metrics.mfu, percent), against),
-        ("HFU", known(metrics.hfu, percent), "with recomputed FLOPs, of which there are none"),
+        (by_convention("MFU", metrics), known(metrics.mfu, percent), against),
+        (
+            by_convention("HFU", metrics),
+            known(metrics.hfu, percent),
+            "with recomputed FLOPs, of which there are none",
+        ),
     ]
     if metrics.flops.recompute:
         rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)} recomputed FLOPs a step")
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
-        rows.append(("achievable MFU", known(metrics.achievable_mfu, percent), best))
+        name = by_convention("achievable MFU", metrics)
+        rows.append((name, known(metrics.achievable_mfu, percent), best))
     return rows
 
 
@@ -189,7 +206,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
             Column("device", wraps=True),
             Column("workload", wraps=True),
             Column("tokens/s", right=True),
-            Column("MFU", right=True),
+            Column(by_convention("MFU", results[0]), right=True),
             Column("step time", right=True, unit="s"),
             Column("peak memory", right=True, unit="bytes"),
         ),
