@@ -15,7 +15,7 @@ from typing import Literal
 from gptbench import flops
 from gptbench.config import DTYPE_BYTES, ModelConfig, Workload
 from gptbench.device import Device
-from gptbench.errors import UnavailableError
+from gptbench.errors import QuestionError, UnavailableError
 
 # What a device is judged by where nobody says: the first of these whose peak is known.
 DTYPES = ("bfloat16", "float16", "float32")
@@ -61,8 +61,21 @@ class Roofs:
         return "compute" if part.intensity >= self.ridge else "memory"
 
 
-def roofs(device: Device, dtype: str | None) -> Roofs:
-    """The roofs of a device. Raises UnavailableError where its table lacks one."""
+def roofs(devices: tuple[Device, ...], dtype: str | None) -> Roofs:
+    """The roofs that all of the devices share, in `dtype` or the first of DTYPES that they know.
+
+    Raises UnavailableError where the table lacks one, and QuestionError where they differ.
+    """
+    found = [_roofs(device, dtype) for device in devices]
+    if len({(f.dtype, f.peak_flops_per_s, f.bandwidth_bytes_per_s) for f in found}) > 1:
+        names = ", ".join(repr(f.device) for f in found)
+        raise QuestionError(
+            f"these differ in their peak or bandwidth: {names}. Type --gpu with one of them."
+        )
+    return found[0]
+
+
+def _roofs(device: Device, dtype: str | None) -> Roofs:
     known = [name for name in DTYPES if name in device.peaks]
     chosen = dtype or (known[0] if known else DTYPES[0])
     if chosen not in device.peaks:

@@ -23,6 +23,7 @@ FLOORS = (
     ("presets", "record", "flops"),
     ("memory", "conventions"),
     ("roofline",),
+    ("analysis",),
     ("metrics", "meter"),
     # The worker's tower.
     (
