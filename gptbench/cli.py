@@ -111,6 +111,12 @@ DtypeOption = Annotated[
     str | None,
     typer.Option("--dtype", metavar="DTYPE", help="Multiply in float32, bfloat16 or float16."),
 ]
+RecomputeOption = Annotated[
+    RecomputeChoice, typer.Option(help="Run this again in the backward pass.")
+]
+GradAccum = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Add up the gradients of N batches in a step.")
+]
 AttentionOption = Annotated[
     AttentionChoice, typer.Option(help="Use one attention kernel, or write it out.")
 ]
@@ -187,12 +193,8 @@ def flops(
         CountedMode,
         typer.Option(help="Train a step, run forward, fill a cache, or decode a token against it."),
     ] = CountedMode.train,
-    recompute: Annotated[
-        RecomputeChoice, typer.Option(help="Run this again in the backward pass.")
-    ] = RecomputeChoice.none,
-    grad_accum: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Add up the gradients of N batches in a step.")
-    ] = 1,
+    recompute: RecomputeOption = RecomputeChoice.none,
+    grad_accum: GradAccum = 1,
     gpu: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Show the roof of this GPU that each part is under."),
@@ -280,6 +282,8 @@ def throughput(
     ] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
     attention: AttentionOption = AttentionChoice.fused,
+    recompute: RecomputeOption = RecomputeChoice.none,
+    grad_accum: GradAccum = 1,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     steps: Annotated[
         int | None,
@@ -326,6 +330,8 @@ def throughput(
         pure=pure,
         tf32=tf32,
         attention=attention.value,
+        recompute=recompute.value,
+        grad_accum=grad_accum,
         compile=compile,
         steps=steps,
         memory_limit=memory_limit,

@@ -336,6 +336,22 @@ def recomputed(rows: Iterable[Matmul], work: Workload) -> tuple[Matmul, ...]:
     return tuple(row for row in rows if again(row))
 
 
+def early_stopped(model: ModelConfig, work: Workload) -> int:
+    """FLOPs of `recomputed` that PyTorch leaves out.
+
+    torch.utils.checkpoint stops as soon as it has made again what the backward pass needs, and
+    nothing needs the result of a region's last product: the values of attention written out, or
+    the narrowing product of an MLP whose result goes into the sum that ends the layer.
+    """
+    left_out: tuple[str, ...] = ()
+    if work.recompute == "attention" and work.attention == "math":
+        left_out = ("attn.values",)
+    if work.recompute == "block" and model.norm_placement == "pre":
+        left_out = ("mlp.down", "moe.shared.down")
+    rows = recomputed(matmuls(model, work), work)
+    return work.grad_accum * forward_flops(r for r in rows if r.name.startswith(left_out))
+
+
 def _never(_row: Matmul) -> bool:
     return False
 

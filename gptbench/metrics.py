@@ -90,7 +90,8 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         peak_flops_per_s=peak,
         model_flops_per_s=cost.step * steps_per_s,
         mfu=share_of(peak, cost.step),
-        hfu=share_of(peak, cost.hardware),
+        # Of what the papers count as recomputed, PyTorch leaves out what nothing needs.
+        hfu=share_of(peak, cost.hardware - flops.early_stopped(model, work)),
         achievable_mfu=share_of(achievable, cost.step),
         outliers_mild=mild,
         outliers_severe=severe,

@@ -15,6 +15,7 @@ from gptbench.config import (
     Dtype,
     Mode,
     ModelConfig,
+    Recompute,
     Workload,
     check_fits_context,
     parse_dtype,
@@ -70,6 +71,8 @@ class Question:
     pure: bool = False
     tf32: bool = False
     attention: Attention = "fused"
+    recompute: Recompute = "none"
+    grad_accum: int = 1
     compile: bool = False
     steps: int | None = None
     memory_limit: str | None = None
@@ -196,6 +199,8 @@ def _workload(
         autocast=dtype != "float32" and not question.pure,
         tf32=question.tf32,
         attention=question.attention,
+        recompute=question.recompute,
+        grad_accum=question.grad_accum,
         compile=question.compile,
     )
     check_fits_context(model, work)

@@ -44,7 +44,7 @@ FLOORS = (
     ("batch",),
     ("throughput",),
     ("compare", "sweep"),
-    ("report.table", "report.caveats"),
+    ("report.table", "report.words", "report.caveats"),
     ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),

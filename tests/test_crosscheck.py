@@ -1,9 +1,12 @@
 """The ledger held to PyTorch's counter and to fvcore, at a difference of exactly zero."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from architectures import models, workloads
 from hypothesis import given, settings
+from torch.utils.flop_counter import FlopCounterMode
 
 from gptbench import flops, presets
 from gptbench.config import ModelConfig, Workload
@@ -69,6 +72,19 @@ def test_no_flop_of_any_architecture_in_any_mode_differs(config, work):
 @given(models(), workloads())
 def test_no_flop_of_five_hundred_architectures_differs(config, work):
     assert differences(config, work) == []
+
+
+@settings(max_examples=25)
+@given(models(), workloads())
+def test_pytorch_leaves_out_of_a_recomputation_what_the_ledger_says(config, work):
+    work = replace(work, mode="train", attention="math")
+    rows = flops.matmuls(config, work)
+    reading, tokens = crosscheck.on_meta(config, work, work.attention)
+    with FlopCounterMode(display=False) as counter:
+        reading(tokens).sum().backward()
+    whole = 3 * flops.forward_flops(rows) + flops.forward_flops(flops.recomputed(rows, work))
+    left_out = flops.early_stopped(config, replace(work, grad_accum=1))
+    assert counter.get_total_flops() == whole - left_out
 
 
 def test_a_product_that_the_ledger_does_not_know_is_found_and_named():

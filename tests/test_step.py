@@ -30,6 +30,9 @@ def losses(work, steps):
         {"dtype": "bfloat16", "autocast": True},
         {"dtype": "bfloat16"},
         {"dtype": "float16", "autocast": True},
+        {"recompute": "attention"},
+        {"recompute": "block"},
+        {"recompute": "block", "dtype": "bfloat16", "autocast": True},
     ],
     ids=str,
 )
@@ -57,6 +60,20 @@ def test_training_is_the_same_with_both_kinds_of_attention():
     fused = losses(Workload(batch_size=4, seq_len=32, attention="fused"), steps=5)
     math = losses(Workload(batch_size=4, seq_len=32, attention="math"), steps=5)
     assert fused == pytest.approx(math, abs=1e-4)
+
+
+@pytest.mark.parametrize("recompute", ["attention", "block"])
+def test_training_is_the_same_with_recomputation(recompute):
+    kept = losses(Workload(batch_size=4, seq_len=32), steps=5)
+    assert losses(Workload(batch_size=4, seq_len=32, recompute=recompute), steps=5) == kept
+
+
+def test_two_batches_of_two_train_like_one_of_four():
+    one = losses(Workload(batch_size=4, seq_len=32), steps=5)
+    two = losses(Workload(batch_size=2, seq_len=32, grad_accum=2), steps=5)
+    # The loss given back is the last batch's; what it learns from is all of them.
+    assert two[-1] < two[0]
+    assert sum(two) / 5 == pytest.approx(sum(one) / 5, rel=0.05)
 
 
 @pytest.mark.slow

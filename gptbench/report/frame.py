@@ -23,8 +23,10 @@ COLUMNS: dict[str, str] = {
     "device": "the device's name as its driver reports it",
     "dtype": "number format that the matrix products multiplied in",
     "attention": "fused or math",
+    "recompute": "what the backward pass ran again: none, attention or block",
+    "grad_accum": "batches whose gradients a step adds up",
     "compile": "whether torch.compile was used",
-    "batch_size": "sequences a step",
+    "batch_size": "sequences a batch",
     "seq_len": "tokens a sequence",
     "parameters": "parameters of the model",
     "convention": "how FLOPs were counted",
@@ -42,7 +44,7 @@ COLUMNS: dict[str, str] = {
     "started_at": "UTC, ISO 8601",
 }
 
-_INTEGERS = ("schema_version", "batch_size", "seq_len", "parameters", "step", "n")
+_INTEGERS = ("schema_version", "grad_accum", "batch_size", "seq_len", "parameters", "step", "n")
 _FLOATS = ("value", "low", "high", "confidence", "n_effective")
 _FORMULA = re.compile(rf"^\s*(?=[{re.escape(FORMULA_STARTS)}])")
 
@@ -87,6 +89,8 @@ def _shared(rec: Record, found: Metrics) -> dict[str, Any]:
         "device": rec.device.name,
         "dtype": rec.workload.matmul_dtype,
         "attention": rec.workload.attention,
+        "recompute": rec.workload.recompute,
+        "grad_accum": rec.workload.grad_accum,
         "compile": rec.workload.compile,
         "batch_size": rec.workload.batch_size,
         "seq_len": rec.workload.seq_len,

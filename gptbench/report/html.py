@@ -15,7 +15,7 @@ from gptbench import metrics
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
-from gptbench.report import caveats, frame, ledgers, plot, results
+from gptbench.report import caveats, frame, ledgers, plot, results, words
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, percent, seconds, si
 
@@ -92,7 +92,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{results.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{words.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),

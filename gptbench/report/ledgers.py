@@ -6,6 +6,7 @@ from typing import Any
 
 from gptbench import flops, roofline
 from gptbench.config import ModelConfig, Workload
+from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, scaled, share
 from gptbench.roofline import Roofs
 from gptbench.units import gib, grouped, seconds, si
@@ -34,7 +35,7 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
     step = f", {grouped(cost.step)} a training step" if cost.backward else ""
     active = f"A token meets {grouped(found.active)} of the {grouped(found.total)} parameters."
     return Table(
-        title=f"{model.name}, {workload(work)}, {grouped(found.total)} parameters",
+        title=f"{model.name}, {words.tokens(work)}, {grouped(found.total)} parameters",
         columns=(
             Column("matmul"),
             Column("products"),
@@ -50,16 +51,6 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
         ),
         total_rows=len(totals),
     )
-
-
-def workload(work: Workload) -> str:
-    """What one step reads: '8 × 1024 tokens'."""
-    lengths = "+".join(map(str, work.seq_lens)) if len(work.seq_lens) <= 4 else ""
-    row = f"({lengths or f'{len(work.seq_lens)} sequences, {work.seq_len}'})"
-    tokens = f"{work.batch_size} × {row if work.seq_lens else work.seq_len} tokens"
-    if work.mode == "decode":
-        return f"{work.batch_size} × 1 token against {work.seq_len} keys"
-    return f"{work.grad_accum} × ({tokens})" if work.grad_accum > 1 else tokens
 
 
 def _ledger_row(row: flops.Matmul, batch: int) -> tuple[Cell, ...]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from gptbench.config import Workload
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
+from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
 from gptbench.stats import Interval
 from gptbench.units import gib, grouped, percent, seconds, si
@@ -23,15 +23,6 @@ def interval(found: Interval, show: Callable[[float], str]) -> str:
     """The bounds of an interval, and what it is an interval of."""
     bounds = f"[{show(found.low)} – {show(found.high)}]"
     return f"{percent(CONFIDENCE, 0)} within-run {bounds}, n = {found.n}"
-
-
-def workload(work: Workload) -> str:
-    """A workload in words: 'train, 8 × 1024 tokens, bfloat16 (autocast), fused attention'."""
-    kind = "TF32" if work.tf32 else work.dtype
-    dtype = f"{kind} (autocast)" if work.autocast else kind
-    compiled = ", compiled" if work.compile else ""
-    tokens = f"{work.batch_size} × {work.seq_len} tokens"
-    return f"{work.mode}, {tokens}, {dtype}, {work.attention} attention{compiled}"
 
 
 def by_convention(name: str, metrics: Metrics) -> str:
@@ -79,7 +70,7 @@ def result(rec: Record, metrics: Metrics) -> Table:
     rows += [
         ("parameters", count(metrics.parameters.total), rec.model.name),
         ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
-        ("workload", rec.workload.mode, workload(rec.workload).partition(", ")[2]),
+        ("workload", rec.workload.mode, words.workload(rec.workload).partition(", ")[2]),
     ]
     return Table(
         title=f"{rec.model.name} on {rec.device.name}",
@@ -105,7 +96,8 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
         ),
     ]
     if metrics.flops.recompute:
-        rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)} recomputed FLOPs a step")
+        again = "what is recomputed, but for the last product of each part, which PyTorch skips"
+        rows[1] = (*rows[1][:2], f"with {again}")
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
@@ -191,7 +183,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
         (
             rec.model.name,
             rec.device.name,
-            workload(rec.workload),
+            words.workload(rec.workload),
             Quantity(found.window_tokens_per_s, rate(found.window_tokens_per_s)),
             known(found.mfu, percent),
             Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),

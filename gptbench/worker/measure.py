@@ -110,7 +110,7 @@ def load_libraries(work: Workload, device: torch.device) -> None:
     belongs to the process and not to the model.
     """
     config = ModelConfig(name="smallest", n_layers=1, d_model=8, n_heads=1, n_ctx=8, vocab_size=8)
-    smallest = replace(work, batch_size=2, seq_len=8, compile=False)
+    smallest = replace(work, batch_size=2, seq_len=8, grad_accum=1, compile=False)
     run = step.build(config, smallest, device)
     for _ in range(2):
         run(torch.zeros(2, 9, dtype=torch.long, device=device))

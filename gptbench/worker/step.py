@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from gptbench.config import ModelConfig, Workload
 from gptbench.worker.model import GPT, next_token_loss
 
-# A step takes token ids [B, T + 1], does all of its work on the device's queue, and returns a
-# loss that nobody has waited for.
+# A step takes token ids [grad_accum·B, T + 1], does all of its work on the device's queue, and
+# returns a loss that nobody has waited for.
 Step = Callable[[Tensor], Tensor]
 
 # GPT-3's (Brown et al. 2020, App. B); they do not change what a step costs.
@@ -25,7 +25,7 @@ def build(config: ModelConfig, work: Workload, device: torch.device) -> Step:
     torch.backends.cuda.matmul.allow_tf32 = work.tf32
     torch.backends.cudnn.allow_tf32 = work.tf32
     with device:
-        model = GPT(config, work.attention)
+        model = GPT(config, work.attention, work.recompute)
     if not work.autocast:
         model = model.to(getattr(torch, work.dtype))
     run: nn.Module = torch.compile(model) if work.compile else model  # type: ignore[assignment]
@@ -35,7 +35,10 @@ def build(config: ModelConfig, work: Workload, device: torch.device) -> Step:
 
 
 def training_step(model: nn.Module, work: Workload, device: torch.device) -> Step:
-    """Forward, backward and a fused AdamW update; float16 under autocast scales its gradients."""
+    """Forward, backward and a fused AdamW update; float16 under autocast scales its gradients.
+
+    With gradient accumulation the update follows the mean gradient of several batches.
+    """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in model.parameters() if p.ndim < 2]},
@@ -51,13 +54,14 @@ def training_step(model: nn.Module, work: Workload, device: torch.device) -> Ste
     scaler = torch.amp.GradScaler(device.type, enabled=scaling)
 
     def step(tokens: Tensor) -> Tensor:
-        with _casting(work, device):
-            loss = next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
-        torch.autograd.backward(scaler.scale(loss))
+        for batch in tokens.chunk(work.grad_accum):
+            with _casting(work, device):
+                loss = next_token_loss(model(batch[:, :-1]), batch[:, 1:]) / work.grad_accum
+            torch.autograd.backward(scaler.scale(loss))
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return loss.detach() * work.grad_accum
 
     return step
 

@@ -23,7 +23,7 @@ ENOUGH_BYTES = 1 << 24
 def batches(
     config: ModelConfig, work: Workload, source: str | None, seed: int, device: torch.device
 ) -> Tensor:
-    """Token ids [ROTATION, B, T + 1] on the device, cut from the text at seeded random places.
+    """Token ids [ROTATION, grad_accum·B, T + 1] on the device, cut from the text at seeded random places.
 
     The ids are bytes modulo the vocabulary's size. Raises QuestionError where the text is too
     short for one sequence or cannot be read.
@@ -37,10 +37,10 @@ def batches(
         )
     corpus = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     random = torch.Generator().manual_seed(seed)
-    sequences = ROTATION * work.batch_size
-    starts = torch.randint(0, len(text) - length + 1, (sequences,), generator=random)
+    in_a_step = work.grad_accum * work.batch_size
+    starts = torch.randint(0, len(text) - length + 1, (ROTATION * in_a_step,), generator=random)
     ids = torch.stack([corpus[s : s + length] for s in starts.tolist()]).long()
-    return (ids % config.vocab_size).view(ROTATION, work.batch_size, length).to(device)
+    return (ids % config.vocab_size).view(ROTATION, in_a_step, length).to(device)
 
 
 def read_text(source: str | None) -> bytes:
