@@ -8,6 +8,7 @@ import time
 
 import torch
 import transformers
+from count_with import transformers_gpt2
 from turns import in_turns
 
 from gptbench import presets
@@ -21,20 +22,7 @@ CPU = torch.device("cpu")
 
 def transformers_step(config: ModelConfig) -> step.Step:
     """The same shape, loss and optimizer around transformers' model, with its fused attention."""
-    model = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            n_layer=config.n_layers,
-            n_embd=config.d_model,
-            n_head=config.n_heads,
-            n_positions=config.n_ctx,
-            vocab_size=config.vocab_size,
-            attn_pdrop=0.0,
-            embd_pdrop=0.0,
-            resid_pdrop=0.0,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    ).train()
+    model = transformers_gpt2(config, "sdpa").train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=step.LEARNING_RATE, fused=True)
 
     def run(tokens: torch.Tensor) -> torch.Tensor:

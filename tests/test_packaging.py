@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import gptbench
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+STATED = dict.fromkeys(chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()))
 PINS = dict(
     line.split("==")
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
@@ -29,9 +31,7 @@ def named(requirement):
     return normal(re.match(r"[\w.-]+", requirement)[0])
 
 
-@pytest.mark.parametrize(
-    "requirement", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
-)
+@pytest.mark.parametrize("requirement", STATED)
 def test_every_dependency_is_pinned(requirement):
     assert named(requirement) in map(normal, PINS)
 
@@ -43,8 +43,7 @@ def test_pins_are_plain_versions_of_other_packages():
 
 def test_every_dependency_says_what_it_is_for():
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    stated = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
-    assert [r for r in stated if not re.search(rf'"{re.escape(r)}", +# \w', text)] == []
+    assert [r for r in STATED if not re.search(rf'"{re.escape(r)}", +# \w', text)] == []
 
 
 def test_the_version_is_not_written_twice():
