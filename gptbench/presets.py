@@ -36,7 +36,7 @@ def load(model: str) -> ModelConfig:
         return hub.read(path)
     for file in sorted(PRESETS.glob("*.toml")):
         # A family is parsed only where it can hold the name: start-up is counted in milliseconds.
-        if f"[{model}]" in file.read_text(encoding="utf-8"):
+        if model in file.read_text(encoding="utf-8"):
             found = read(file)
             if model in found:
                 return found[model]
