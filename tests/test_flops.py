@@ -261,7 +261,7 @@ PARAMETERS = {
     # with a pencil, from the shapes in their sources
     "scratchgpt": scratchgpt_by_hand(),
     "scala3gpt": scala3gpt_by_hand(),
-    # EleutherAI/pythia, README, "n_params"; GPT-NeoX-20B's model card
+    # "total params" of the model cards of EleutherAI/pythia-*, and that of gpt-neox-20b
     "pythia-160m": 162_322_944,
     "pythia-410m": 405_334_016,
     "pythia-1.4b": 1_414_647_808,
@@ -297,7 +297,8 @@ PARAMETERS = {
     "olmo-2-7b": 7_298_617_344,
     # likewise, but for the head, which those files store beside the table that it is tied to
     "qwen3-0.6b": 751_632_384 - 1024 * 151_936,
-    # likewise, but for a number an expert in 58 layers that balances the routing and has no gradient
+    # the checkpoint's tensors without the second prediction's, and without a number an expert in 58
+    # layers that balances the routing: no gradient makes it, so transformers has it as a buffer
     "deepseek-v3": 671_026_419_200 - 58 * 256,
     # general.parameter_count of the released files, whose experts are stored in four bits
     "gpt-oss-20b": 20_914_757_184,
