@@ -220,10 +220,10 @@ _FIELD_RULES = tuple(_field_rule(item.name, item.type) for item in fields(ModelC
 
 
 class ModelFieldError(QuestionError):
-    """A value that a ModelConfig cannot have; `field` names it."""
+    """A value that a ModelConfig cannot have; `field` names it, and `rule` is what is true."""
 
     def __init__(self, model: str, field: str, value: object, rule: str) -> None:
-        self.field = field
+        self.field, self.value, self.rule = field, value, rule
         super().__init__(f"model {model!r}: {field} = {value!r} {rule}.")
 
 

@@ -264,6 +264,13 @@ def scala3gpt_by_hand():
     return tables + 6 * (attention + mlp + norms) + 2 * 768 + head
 
 
+def granite_8b_by_hand():
+    table = 49_155 * 4096  # the head is tied to it
+    attention = 4096 * (4096 + 2 * 1024) + 4096 * 4096  # 8 heads of 128 for keys and for values
+    mlp = 3 * 4096 * 12_800
+    return table + 40 * (attention + mlp + 2 * 4096) + 4096
+
+
 PARAMETERS = {
     # sum(p.numel() for p in model.parameters()) of the released checkpoints
     "gpt2-small": 124_439_808,
@@ -280,6 +287,50 @@ PARAMETERS = {
     # with a pencil, from the shapes in their sources
     "scratchgpt": scratchgpt_by_hand(),
     "scala3gpt": scala3gpt_by_hand(),
+    # "total params" of the model cards of EleutherAI/pythia-*, and that of gpt-neox-20b
+    "pythia-160m": 162_322_944,
+    "pythia-410m": 405_334_016,
+    "pythia-1.4b": 1_414_647_808,
+    "pythia-6.9b": 6_857_302_016,
+    "pythia-12b": 11_846_072_320,
+    "gpt-neox-20b": 20_554_567_680,
+    # sum(p.numel() for p in model.parameters()) of the released checkpoints
+    "opt-125m": 125_239_296,
+    "opt-350m": 331_196_416,
+    "opt-1.3b": 1_315_758_080,
+    # peft's notebook for facebook/opt-6.7b: all params 6,666,862,592, of which 8,388,608 are LoRA's
+    "opt-6.7b": 6_666_862_592 - 8_388_608,
+    # totals of the safetensors files, as the pages of the models show them
+    "llama-2-7b": 6_738_415_616,
+    "llama-2-70b": 68_976_648_192,
+    "tinyllama-1.1b": 1_100_048_384,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496,
+    "llama-3.1-405b": 405_853_388_800,
+    "llama-3.2-1b": 1_235_814_400,
+    "mistral-7b": 7_241_732_096,
+    "mixtral-8x7b": 46_702_792_704,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "gemma-2b": 2_506_172_416,
+    "gemma-7b": 8_537_680_896,
+    "gemma-2-2b": 2_614_341_888,
+    "gemma-2-9b": 9_241_705_984,
+    "gemma-2-27b": 27_227_128_320,
+    "phi-3-mini": 3_821_079_552,
+    "olmo-2-7b": 7_298_617_344,
+    # likewise, but for the head, which those files store beside the table that it is tied to
+    "qwen3-0.6b": 751_632_384 - 1024 * 151_936,
+    # the checkpoint's tensors without the second prediction's, and without a number an expert in 58
+    # layers that balances the routing: no gradient makes it, so transformers has it as a buffer
+    "deepseek-v3": 671_026_419_200 - 58 * 256,
+    # general.parameter_count of the released files, whose experts are stored in four bits
+    "gpt-oss-20b": 20_914_757_184,
+    "gpt-oss-120b": 116_829_156_672,
+    # with a pencil: the model card has 8.1B
+    "granite-3.0-8b": granite_8b_by_hand(),
 }
 
 
