@@ -23,7 +23,9 @@ FLOORS = (
     ("presets", "record", "flops"),
     ("memory", "conventions"),
     ("roofline",),
-    ("metrics", "meter"),
+    ("metrics", "meter", "utilization"),
+    ("diagnosis",),
+    ("published",),
     # The worker's tower.
     ("worker.model", "worker.clock", "worker.oom", "worker.memory_limit", "worker.text"),
     ("worker.calibrate", "worker.step", "worker.distributed"),
@@ -38,6 +40,7 @@ FLOORS = (
     ("compare", "sweep"),
     ("report.table", "report.caveats"),
     ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
+    ("report.published",),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
     ("cli",),
