@@ -172,6 +172,11 @@ def test_a_table_has_the_columns_of_its_question(facts, columns):
     assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
+def test_time_at_a_throughput_is_the_same_in_every_convention_and_said_once():
+    table = report.table(asked(tokens_per_s="868k", n_gpus=8, tokens="300B"))
+    assert table.notes[0] == "300,000,000,000 tokens take 4.00 days: 768 GPU-hours."
+
+
 @pytest.mark.parametrize("recompute", ["none", "attention", "block"])
 def test_a_table_says_what_its_hfu_adds(recompute):
     table = report.table(asked(mfu="45%", recompute=recompute))

@@ -17,50 +17,57 @@ RECOMPUTED = {
 
 def table(found: Answer) -> Table:
     """The run under every convention: its utilization, or the throughput that one amounts to."""
-    setting, by = found.setting, found.setting.judge
-    gpus = f"{setting.n_gpus} × {by.name}"
+    setting, model = found.setting, found.setting.model.name
+    gpus = f"{setting.n_gpus} × {setting.judge.name}"
     if found.claimed_mfu is None:
-        title = f"{setting.model.name}, {rate(found.exact.tokens_per_s)} tokens/s on {gpus}"
-        columns: tuple[Column, ...] = (
-            Column("FLOP/s per GPU", right=True),
-            Column("MFU", right=True),
-        )
+        title = f"{model}, {rate(found.exact.tokens_per_s)} tokens/s on {gpus}"
+        columns, row = _USE, _use
     else:
-        title = f"{setting.model.name}, an MFU of {percent(found.claimed_mfu)} on {gpus}"
-        columns = (Column("tokens/s", right=True),)
+        title = f"{model}, an MFU of {percent(found.claimed_mfu)} on {gpus}"
+        columns, row = (_SPEED if found.tokens is None else _SPEED + _TIME), _speed
+    return Table(
+        title=title,
+        columns=(Column("convention"), Column("FLOPs per token", right=True), *columns),
+        rows=tuple(
+            (r.convention.key, scaled(r.flops_per_token), *row(found, r)) for r in found.readings
+        ),
+        notes=_notes(found),
+    )
+
+
+_USE = tuple(Column(name, right=True) for name in ("FLOP/s per GPU", "MFU", "HFU"))
+_SPEED = tuple(Column(name, right=True) for name in ("tokens/s", "HFU"))
+_TIME = (Column("time", right=True, unit="s"), Column("GPU-hours", right=True))
+
+
+def _use(_found: Answer, reading: Reading, /) -> tuple[Cell, ...]:
+    return (scaled(reading.model_flops_per_s), share(reading.mfu), share(reading.hfu))
+
+
+def _speed(found: Answer, reading: Reading, /) -> tuple[Cell, ...]:
+    speed = (Quantity(reading.tokens_per_s, rate(reading.tokens_per_s)), share(reading.hfu))
+    time_s, gpu_hours = found.time_s(reading), found.gpu_hours(reading)
+    if time_s is None or gpu_hours is None:
+        return speed
+    return (*speed, Quantity(time_s, duration(time_s)), Quantity(gpu_hours, rate(gpu_hours)))
+
+
+def _notes(found: Answer) -> tuple[str, ...]:
+    setting, by = found.setting, found.setting.judge
     peak = f"{si(by.peak_flops_per_s, 'FLOP/s')} {by.dtype}"
-    notes = (
+    time_s, gpu_hours = found.time_s(found.exact), found.gpu_hours(found.exact)
+    timed: tuple[str, ...] = ()
+    if found.claimed_mfu is None and found.tokens and time_s and gpu_hours:
+        # The same in every convention, which the time of a claimed MFU is not.
+        read = f"{rate(found.tokens)} tokens take {duration(time_s)}"
+        timed = (f"{read}: {rate(gpu_hours)} GPU-hours.",)
+    return (
+        *timed,
         f"Peak of one GPU: {peak} ({by.peak_source.rstrip('.')}).",
         f"{setting.seq_len} tokens a sequence; tokens/s are of all GPUs together.",
         RECOMPUTED[setting.recompute],
         "'gptbench flops MODEL --conventions' shows the formulas.",
     )
-    timed = (Column("time", right=True, unit="s"), Column("GPU-hours", right=True))
-    return Table(
-        title=title,
-        columns=(
-            Column("convention"),
-            Column("FLOPs per token", right=True),
-            *columns,
-            Column("HFU", right=True),
-            *(() if found.tokens is None else timed),
-        ),
-        rows=tuple(_row(found, reading) for reading in found.readings),
-        notes=notes,
-    )
-
-
-def _row(found: Answer, reading: Reading) -> tuple[Cell, ...]:
-    if found.claimed_mfu is None:
-        answer: tuple[Cell, ...] = (scaled(reading.model_flops_per_s), share(reading.mfu))
-    else:
-        answer = (Quantity(reading.tokens_per_s, rate(reading.tokens_per_s)),)
-    time_s, gpu_hours = found.time_s(reading), found.gpu_hours(reading)
-    timed: tuple[Cell, ...] = ()
-    if time_s is not None and gpu_hours is not None:
-        timed = (Quantity(time_s, duration(time_s)), Quantity(gpu_hours, rate(gpu_hours)))
-    flops = scaled(reading.flops_per_token)
-    return (reading.convention.key, flops, *answer, share(reading.hfu), *timed)
 
 
 CODES = (
