@@ -55,19 +55,28 @@ class ModeChoice(StrEnum):
     forward = "forward"
 
 
+class CountedMode(StrEnum):
+    """What a step that is only counted does."""
+
+    train = "train"
+    forward = "forward"
+    prefill = "prefill"
+    decode = "decode"
+
+
+class RecomputeChoice(StrEnum):
+    """What the backward pass runs again instead of keeping it."""
+
+    none = "none"
+    attention = "attention"
+    block = "block"
+
+
 class AttentionChoice(StrEnum):
     """How attention is computed: by one kernel, or written out."""
 
     fused = "fused"
     math = "math"
-
-
-class RecomputeChoice(StrEnum):
-    """What the backward pass computes again instead of keeping it."""
-
-    none = "none"
-    attention = "attention"
-    block = "block"
 
 
 class DeviceChoice(StrEnum):
@@ -97,6 +106,13 @@ ConventionOption = Annotated[
     typer.Option(
         metavar="KEY", help="Count FLOPs for MFU and HFU as KEY does, such as palm or torchtitan."
     ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="DTYPE", help="Multiply in float32, bfloat16 or float16."),
+]
+AttentionOption = Annotated[
+    AttentionChoice, typer.Option(help="Use one attention kernel, or write it out.")
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="Choose what stdout gets.")]
 Devices = Annotated[
@@ -163,41 +179,80 @@ def flops(
     model: ModelArgument,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
-    mode: Mode = ModeChoice.train,
-    check: Annotated[
-        bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
-    ] = False,
+    seq_lens: Annotated[
+        str | None,
+        typer.Option(metavar="T,T,...", help="Pack sequences of these lengths into a row."),
+    ] = None,
+    mode: Annotated[
+        CountedMode,
+        typer.Option(help="Train a step, run forward, fill a cache, or decode a token against it."),
+    ] = CountedMode.train,
+    recompute: Annotated[
+        RecomputeChoice, typer.Option(help="Run this again in the backward pass.")
+    ] = RecomputeChoice.none,
+    grad_accum: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Add up the gradients of N batches in a step.")
+    ] = 1,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show the roof of this GPU that each part is under."),
+    ] = None,
+    dtype: DtypeOption = None,
+    attention: AttentionOption = AttentionChoice.fused,
+    by_layer: Annotated[bool, typer.Option("--layers", help="Show each layer.")] = False,
     others: Annotated[
         bool, typer.Option("--conventions", help="Show how other people count the same model.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
+    ] = False,
+    devices: Devices = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Count the FLOPs of a forward pass and a training step.
 
     Example: gptbench flops gpt2-xl --check
     """
-    from gptbench import flops, presets
-    from gptbench.config import Workload, check_fits_context
+    from gptbench import presets
+    from gptbench.config import Workload, check_fits_context, parse_dtype, parse_lengths
+    from gptbench.errors import QuestionError
     from gptbench.report import ledgers
 
     config = presets.load(model)
-    work = Workload(batch_size=batch_size or 1, seq_len=seq_len or config.n_ctx, mode=mode.value)
+    lengths = parse_lengths(seq_lens) if seq_lens else ()
+    if lengths and seq_len:
+        raise QuestionError("--seq-len and --seq-lens contradict each other. Type one of them.")
+    multiplied = parse_dtype(dtype) if dtype else None
+    roofs = _roofs(gpu, devices, multiplied) if gpu else None
+    work = Workload(
+        batch_size=batch_size or 1,
+        seq_len=sum(lengths) or seq_len or config.n_ctx,
+        seq_lens=lengths,
+        mode=mode.value,
+        dtype=roofs.dtype if roofs else multiplied or "float32",
+        attention=attention.value,
+        recompute=recompute.value,
+        grad_accum=grad_accum,
+    )
     check_fits_context(config, work)
     ledger = ledgers.ledger(config, work)
-    tables = [ledgers.pointing_to_conventions(ledger)]
+    tables = [ledger if others else ledgers.pointing_to_conventions(ledger)]
+    if by_layer:
+        tables.append(ledgers.layers(config, work))
+    if roofs:
+        tables.append(ledgers.roofs(config, work, roofs))
     if others:
-        from gptbench.report import conventions as counted
+        from gptbench.report import conventions
 
-        tables = [ledger, counted.counts(config, work)]
+        tables.append(conventions.counts(config, work))
     checks = _check(config, work) if check else []
     if checks:
         tables.append(ledgers.checks(checks))
 
     def document() -> Any:
-        from gptbench import conventions
+        from gptbench import analysis
 
-        counts = conventions.counts(config, work)
-        return {**flops.document(config, work), "conventions": counts, "checks": checks}
+        return {**analysis.document(config, work, roofs), "checks": checks}
 
     _show(format, tables, document)
     if any(c["difference"] for c in checks):
@@ -280,17 +335,12 @@ def throughput(
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     mode: Mode = ModeChoice.train,
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="DTYPE", help="Multiply in float32, bfloat16 or float16."),
-    ] = None,
+    dtype: DtypeOption = None,
     pure: Annotated[
         bool, typer.Option("--pure", help="Store weights in DTYPE too, instead of autocast.")
     ] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
-    attention: Annotated[
-        AttentionChoice, typer.Option(help="Use one attention kernel, or write it out.")
-    ] = AttentionChoice.fused,
+    attention: AttentionOption = AttentionChoice.fused,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     steps: Annotated[
         int | None,
@@ -396,6 +446,12 @@ def root(
     """FLOPs, memory and MFU of GPT models: counted, measured and explained."""
     if context.invoked_subcommand is None:
         print(context.get_help())
+
+
+def _roofs(gpu: str, devices: Path | None, dtype: str | None) -> Any:
+    from gptbench import device, roofline
+
+    return roofline.roofs(device.find(gpu, device.table(devices)), dtype)
 
 
 def _check(config: Any, work: Any) -> list[dict[str, Any]]:

@@ -331,3 +331,16 @@ def parse_dtype(text: str) -> Dtype:
         words = ", ".join((*known, *DTYPE_SHORT))
         raise QuestionError(f"unknown dtype {text!r}. Type one of: {words}.")
     return known[name]
+
+
+def parse_lengths(text: str) -> tuple[int, ...]:
+    """'512,300,212' -> (512, 300, 212). Raises QuestionError for what is no list of lengths."""
+    try:
+        lengths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        lengths = ()
+    if not lengths or min(lengths) < 1:
+        raise QuestionError(
+            f"--seq-lens {text!r} is no list of lengths. Type them with commas: 512,300,212."
+        )
+    return lengths

@@ -16,8 +16,7 @@ biases and embedding look-ups are O(B·T·D) and are left out, as there: they co
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from gptbench.config import ModelConfig, Workload
 
@@ -191,7 +190,7 @@ def _experts(model: ModelConfig, BT: int) -> Iterator[Matmul]:
     if not layers:
         return
     yield Matmul("moe.router", layers, BT, model.d_model, E, layers, layers, model.router_bias)
-    for row in _two_or_three(model, "moe", BT * A, model.d_expert, layers):
+    for row in _two_or_three(model, "moe.experts", BT * A, model.d_expert, layers):
         yield replace(row, matrices=layers * min(E, BT * A), weights=layers * E)
     if model.d_shared:
         yield from _two_or_three(model, "moe.shared", BT, model.d_shared, layers)
@@ -358,46 +357,4 @@ def costed(cost: StepFlops) -> dict[str, float]:
         "recompute": cost.recompute,
         "step": cost.step,
         "per_token": cost.per_token,
-    }
-
-
-def document(model: ModelConfig, work: Workload) -> dict[str, Any]:
-    """The published JSON of `gptbench flops`, without the checks."""
-    rows = matmuls(model, work)
-    passes = 2 if work.mode == "train" else 0
-    components = [
-        {
-            "name": row.name,
-            "count": row.count,
-            "m": row.m,
-            "k": row.k,
-            "n": row.n,
-            "forward": row.flops,
-            "backward": passes * row.flops,
-            "parameters": row.parameters,
-        }
-        for row in rows
-    ]
-    tables = [
-        {
-            "name": v.name,
-            "count": v.count,
-            "forward": 0,
-            "backward": 0,
-            "parameters": v.parameters,
-        }
-        for v in vectors(model)
-        if v.parameters
-    ]
-    return {
-        "model": asdict(model),
-        "workload": {
-            "mode": work.mode,
-            "batch_size": work.batch_size,
-            "seq_len": work.seq_len,
-        },
-        "parameters": counted(parameters(model)),
-        "flops": costed(step_flops(model, work)),
-        "components": components + tables,
-        "checks": [],
     }

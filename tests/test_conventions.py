@@ -7,9 +7,9 @@ tokens of 50257 words. V' = 50304 is the vocabulary padded to a multiple of 128.
 from dataclasses import replace
 
 import pytest
+from architectures import models, workloads
 from hypothesis import given
 from hypothesis import strategies as st
-from test_flops import models, works
 
 from gptbench import conventions, flops, presets
 from gptbench.config import ModelConfig, Workload
@@ -168,20 +168,25 @@ def test_gradients_that_are_added_up_cost_a_token_nothing_more():
 # -- laws -------------------------------------------------------------------------------------
 
 
-@given(models(), works)
+def whole(work):
+    """The same tokens in a training step without recomputation."""
+    return replace(work, mode="train", recompute="none", grad_accum=1)
+
+
+@given(models(), workloads())
 def test_a_forward_pass_is_a_third_of_a_training_step_in_every_convention(model, work):
-    train = conventions.counts(model, replace(work, mode="train"))
-    forward = conventions.counts(model, replace(work, mode="forward"))
+    train = conventions.counts(model, whole(work))
+    forward = conventions.counts(model, replace(whole(work), mode="forward"))
     assert train == pytest.approx({key: 3 * value for key, value in forward.items()})
 
 
-@given(models(), works)
+@given(models(), workloads())
 def test_the_exact_count_is_the_ledgers(model, work):
     per_token = flops.step_flops(model, work).per_token
     assert conventions.counts(model, work)["exact"] == pytest.approx(per_token)
 
 
-@given(models(), works)
+@given(models(), workloads())
 def test_no_convention_depends_on_the_batch(model, work):
     assert conventions.counts(model, work.with_batch(7)) == pytest.approx(
         conventions.counts(model, work.with_batch(1))
@@ -196,9 +201,9 @@ def test_only_conventions_without_attention_are_the_same_at_every_length(model, 
     assert {k for k in short if short[k] == long[k]} == {"six_n", "six_n_non_embedding"}
 
 
-@given(models(), works)
+@given(models(), workloads())
 def test_what_a_mask_keeps_lies_between_half_of_attention_and_all_of_it(model, work):
-    found = conventions.counts(replace(model, windows=()), work)
+    found = conventions.counts(replace(model, windows=()), replace(whole(work), seq_lens=()))
     assert found["maxtext"] <= found["exact_causal"] * (1 + 1e-12)
     assert found["exact_causal"] <= found["exact"] * (1 + 1e-12)
 

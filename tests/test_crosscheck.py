@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from architectures import models, workloads
+from hypothesis import given, settings
 
-from gptbench import presets
+from gptbench import flops, presets
 from gptbench.config import ModelConfig, Workload
 from gptbench.record import CheckTask
 from gptbench.worker import crosscheck
-from gptbench.worker.model import GPT
 
 
 def checks(config, **work):
@@ -44,19 +45,42 @@ def test_both_kinds_of_attention_and_both_passes_are_held():
     }
 
 
+def differences(config, work):
+    """Components of any count that differ from the ledger."""
+    found = crosscheck.check(
+        CheckTask(model=config, workload=work), lambda _doing, _expected_s: None
+    )
+    return [
+        (check.tool, check.attention, check.direction, o.operator, o.flops - o.expected)
+        for check in found
+        for o in check.operators
+        if o.flops != o.expected
+    ]
+
+
+@settings(max_examples=50)
+@given(models(), workloads())
+def test_no_flop_of_any_architecture_in_any_mode_differs(config, work):
+    assert differences(config, work) == []
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@given(models(), workloads())
+def test_no_flop_of_five_hundred_architectures_differs(config, work):
+    assert differences(config, work) == []
+
+
 def test_a_product_that_the_ledger_does_not_know_is_found_and_named():
     """The check can fail: a model with one more product than its description."""
     config = ModelConfig(name="t", n_layers=1, d_model=32, n_heads=2, n_ctx=16, vocab_size=50)
-    with torch.device("meta"):
-        model = GPT(config)
-        model.blocks[0].mlp.up = torch.nn.Linear(32, 4 * 32 + 8)
-        model.blocks[0].mlp.down = torch.nn.Linear(4 * 32 + 8, 32)
-        tokens = torch.zeros(1, 16, dtype=torch.long)
-    forward, _ = crosscheck.torch_counts(model, tokens)
-    held = crosscheck._held(
-        "PyTorch", "fused", "forward", forward,
-        crosscheck._expected(config, Workload(batch_size=1, seq_len=16)),
-    )  # fmt: skip
-    differing = {o.operator.split()[0]: o.flops - o.expected for o in held.operators}
-    assert differing["mlp.up"] == 2 * 16 * 32 * 8
-    assert differing["attn.qkv"] == 0
+    work = Workload(batch_size=1, seq_len=16)
+    reading, tokens = crosscheck.on_meta(config, work, "fused")
+    block = reading.model.blocks[0]
+    block.mlp.up = torch.nn.Linear(32, 4 * 32 + 8, device="meta")
+    block.mlp.down = torch.nn.Linear(4 * 32 + 8, 32, device="meta")
+    forward, _ = crosscheck.torch_counts(reading, tokens)
+    expected = {row.name: row.flops for row in flops.matmuls(config, work)}
+    found = {name: counts.total() for name, counts in forward.items()}
+    assert found["mlp.up"] - expected["mlp.up"] == 2 * 16 * 32 * 8
+    assert found["attn.qkv"] == expected["attn.qkv"]

@@ -4,32 +4,37 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gptbench import flops
+from gptbench import flops, roofline
 from gptbench.config import ModelConfig, Workload
-from gptbench.report.table import DASH, Cell, Column, Table, count, scaled, share
-from gptbench.units import grouped, si
+from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, scaled, share
+from gptbench.roofline import Roofs
+from gptbench.units import gib, grouped, seconds, si
 
-CONVENTION = (
-    "A multiply-add is 2 FLOPs. Attention counted in full (no causal halving). No recompute."
-)
+CONVENTION = "A multiply-add is 2 FLOPs. Attention counted in full (no causal halving)."
+
+RECOMPUTED = {
+    "none": "No recompute.",
+    "attention": "Attention's core is run again in the backward pass.",
+    "block": "Every layer is run again in the backward pass.",
+}
 
 
 def ledger(model: ModelConfig, work: Workload) -> Table:
     """Every matrix product of a step, the tables beside them, and what they add up to."""
     rows = flops.matmuls(model, work)
     cost = flops.step_flops(model, work)
-    total = flops.parameters(model).total
-    body = [_ledger_row(row, cost.forward) for row in rows]
+    found = flops.parameters(model)
+    batch = flops.forward_flops(rows)
+    body = [_ledger_row(row, batch) for row in rows]
     body += [
         (v.name, f"{v.count} × [{v.size}]", count(v.parameters), DASH, DASH)
         for v in flops.vectors(model)
-        if v.parameters
     ]
-    totals = _ledger_totals(cost, total)
+    totals = _ledger_totals(cost, found.total, work)
     step = f", {grouped(cost.step)} a training step" if cost.backward else ""
+    active = f"A token meets {grouped(found.active)} of the {grouped(found.total)} parameters."
     return Table(
-        title=f"{model.name}, {work.batch_size} × {work.seq_len} tokens, "
-        f"{grouped(total)} parameters",
+        title=f"{model.name}, {workload(work)}, {grouped(found.total)} parameters",
         columns=(
             Column("matmul"),
             Column("products"),
@@ -39,29 +44,44 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
         ),
         rows=(*body, *totals),
         notes=(
-            CONVENTION,
+            f"{CONVENTION} {RECOMPUTED[work.recompute]}",
+            *((active,) if found.active != found.total else ()),
             f"Exactly {grouped(cost.forward)} FLOPs forward{step}.",
         ),
         total_rows=len(totals),
     )
 
 
-def _ledger_row(row: flops.Matmul, forward: int) -> tuple[Cell, ...]:
+def workload(work: Workload) -> str:
+    """What one step reads: '8 × 1024 tokens'."""
+    lengths = "+".join(map(str, work.seq_lens)) if len(work.seq_lens) <= 4 else ""
+    row = f"({lengths or f'{len(work.seq_lens)} sequences, {work.seq_len}'})"
+    tokens = f"{work.batch_size} × {row if work.seq_lens else work.seq_len} tokens"
+    if work.mode == "decode":
+        return f"{work.batch_size} × 1 token against {work.seq_len} keys"
+    return f"{work.grad_accum} × ({tokens})" if work.grad_accum > 1 else tokens
+
+
+def _ledger_row(row: flops.Matmul, batch: int) -> tuple[Cell, ...]:
     parameters: Cell = count(row.parameters) if row.parameters else DASH
     if row.name == "unembed" and not row.parameters:
         parameters = "tied"
+    experts = f", {row.weights // row.count} experts" if row.weights > row.count else ""
     return (
         row.name,
-        f"{row.count} × [{row.m}, {row.k}, {row.n}]",
+        f"{row.count} × [{row.m}, {row.k}, {row.n}]{experts}",
         parameters,
         scaled(row.flops),
-        share(row.flops / forward),
+        share(row.flops / batch),
     )
 
 
-def _ledger_totals(cost: flops.StepFlops, parameters: int) -> list[tuple[Cell, ...]]:
+def _ledger_totals(
+    cost: flops.StepFlops, parameters: int, work: Workload
+) -> list[tuple[Cell, ...]]:
     per_token = f"{si(cost.per_token)} per token"
-    forward = "" if cost.backward else per_token
+    batches = f"{work.grad_accum} batches" if work.grad_accum > 1 else ""
+    forward = batches if cost.backward else per_token
     rows: list[tuple[Cell, ...]] = [
         ("forward", forward, count(parameters), scaled(cost.forward), share(1.0))
     ]
@@ -70,7 +90,112 @@ def _ledger_totals(cost: flops.StepFlops, parameters: int) -> list[tuple[Cell, .
             ("backward", "twice the forward", "", scaled(cost.backward), ""),
             ("training step", per_token, "", scaled(cost.step), ""),
         ]
+    if cost.recompute:
+        again = "the forward pass of " + (
+            "attention" if work.recompute == "attention" else "layers"
+        )
+        rows += [
+            ("recompute", again, "", scaled(cost.recompute), ""),
+            ("hardware", "what the device does", "", scaled(cost.hardware), ""),
+        ]
     return rows
+
+
+def layers(model: ModelConfig, work: Workload) -> Table:
+    """The matrix products of each layer; layers that are alike share a line."""
+    alike: dict[tuple[flops.Matmul, ...], list[int]] = {}
+    for index in range(model.n_layers):
+        alike.setdefault(flops.layer(model, work, index), []).append(index)
+    whole = flops.forward_flops(flops.matmuls(model, work))
+    rows = tuple(
+        (
+            _ranges(indices),
+            _kind(model, indices[0]),
+            count(sum(row.parameters for row in same)),
+            scaled(flops.forward_flops(same)),
+            share(flops.forward_flops(same) / whole),
+        )
+        for same, indices in alike.items()
+    )
+    return Table(
+        title=f"{model.name}: one layer",
+        columns=(
+            Column("layers", wraps=True),
+            Column("kind"),
+            Column("parameters", right=True),
+            Column("forward FLOPs", right=True),
+            Column("share", right=True),
+        ),
+        rows=rows,
+        notes=("Each of the layers of a line; parameters are those of its matrix products.",),
+    )
+
+
+def _kind(model: ModelConfig, index: int) -> str:
+    window = model.window(index)
+    mlp = f"{model.top_k} of {model.n_experts} experts" if model.is_moe(index) else "dense"
+    return f"{mlp}, window {window}" if window else mlp
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] -> '0–2, 5'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def roofs(model: ModelConfig, work: Workload, limits: Roofs) -> Table:
+    """What each part of the forward pass moves, and the roof of a device that it is under."""
+    parts = roofline.traffic(model, work)
+    whole_s = sum(limits.least_time_s(part) for part in parts)
+    rows = tuple(
+        (
+            part.name,
+            scaled(part.flops) if part.flops else DASH,
+            Quantity(part.moved_bytes, gib(part.moved_bytes)),
+            Quantity(part.intensity, f"{part.intensity:.4g}") if part.flops else DASH,
+            limits.bound(part),
+            Quantity(limits.least_time_s(part), seconds(limits.least_time_s(part))),
+            share(limits.least_time_s(part) / whole_s),
+        )
+        for part in parts
+    )
+    total: tuple[Cell, ...] = (
+        "forward",
+        scaled(sum(part.flops for part in parts)),
+        Quantity(sum(p.moved_bytes for p in parts), gib(sum(p.moved_bytes for p in parts))),
+        "",
+        "",
+        Quantity(whole_s, seconds(whole_s)),
+        share(1.0),
+    )
+    limit = (
+        f"Peak {si(limits.peak_flops_per_s)}FLOP/s ({limits.peak_source}), bandwidth "
+        f"{si(limits.bandwidth_bytes_per_s)}B/s: products are the limit from "
+        f"{limits.ridge:.1f} FLOPs a byte on."
+    )
+    return Table(
+        title=f"{model.name} under the roofs of {limits.device}, {limits.dtype}",
+        columns=(
+            Column("part"),
+            Column("FLOPs", right=True),
+            Column("bytes", right=True, unit="bytes"),
+            Column("FLOPs/byte", right=True),
+            Column("bound"),
+            Column("least time", right=True, unit="s"),
+            Column("share", right=True),
+        ),
+        rows=(*rows, total),
+        notes=(
+            limit,
+            "Bytes if each operation reads its operands once and writes its result once.",
+        ),
+        total_rows=1,
+    )
 
 
 def pointing_to_conventions(table: Table) -> Table:
