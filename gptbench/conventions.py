@@ -173,7 +173,7 @@ TABLE = (
     Convention(
         "six_n_non_embedding",
         "6·(M − V·D)",
-        "the same of arXiv:2001.08361's N",
+        "the same, N as in arXiv:2001.08361",
         _six_n_non_embedding,
     ),
     Convention("kaplan", "6·(M − V·D) + 6·L·N·H·T", "arXiv:2001.08361, section 2.1", _kaplan),

@@ -12,10 +12,14 @@ import sys
 from gptbench.errors import QuestionError
 
 SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+# Prefixes of counts as this field writes them: 300B tokens are 300 billion.
+COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 BINARY = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
 _BYTES = re.compile(_NUMBER + r"([KMGT]i?)?B?\s*", re.IGNORECASE | re.ASCII)
+_COUNT = re.compile(_NUMBER + r"([KMBGT])?\s*", re.IGNORECASE | re.ASCII)
+_FRACTION = re.compile(_NUMBER + r"(%)?\s*", re.ASCII)
 _RATE = re.compile(_NUMBER + r"([kMGTPE])?FLOPS?(?:/s)?\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -45,6 +49,23 @@ def parse_flops_per_s(text: str) -> float:
         raise QuestionError(f"{text!r} is not a peak rate. Type one such as 125TFLOP/s.")
     prefix = match[2] or ""
     return float(match[1]) * SI["k" if prefix in "kK" and prefix else prefix.upper()]
+
+
+def parse_count(text: str) -> float:
+    """How many are '300B', '1.5T', '868k' or '1e9'. Raises QuestionError otherwise."""
+    match = _COUNT.fullmatch(text)
+    if match is None or not 0 < float(match[1]) <= sys.float_info.max / COUNTS["T"]:
+        raise QuestionError(f"{text!r} is not a number of tokens. Type one such as 868k or 300B.")
+    return float(match[1]) * COUNTS[(match[2] or "").upper()]
+
+
+def parse_fraction(text: str) -> float:
+    """The fraction of '0.45' or '45%', over 0 and at most 1. Raises QuestionError otherwise."""
+    match = _FRACTION.fullmatch(text)
+    value = 0.0 if match is None else float(match[1]) / (100 if match[2] else 1)
+    if not 0 < value <= 1:
+        raise QuestionError(f"{text!r} is not a share of 1. Type one such as 0.45 or 45%.")
+    return value
 
 
 def si(value: float, unit: str = "", digits: int = 4) -> str:
@@ -79,6 +100,15 @@ def seconds(time_s: float) -> str:
         if abs(time_s) < limit:
             return f"{time_s * factor:.4g} {unit}"
     return f"{time_s:.4g} s" if abs(time_s) < 1e4 else f"{time_s:.0f} s"
+
+
+def duration(time_s: float) -> str:
+    """A long time in hours or days: 345600 -> '4.00 days'."""
+    for limit, name in ((86400, "days"), (3600, "hours")):
+        if time_s >= limit:
+            whole = len(str(int(time_s / limit)))
+            return f"{time_s / limit:,.{max(0, 3 - whole)}f} {name}"
+    return seconds(time_s)
 
 
 def grouped(count: int) -> str:

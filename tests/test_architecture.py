@@ -27,7 +27,9 @@ FLOORS = (
     ("memory", "conventions"),
     ("roofline",),
     ("analysis",),
-    ("metrics", "meter"),
+    ("metrics", "meter", "utilization"),
+    ("diagnosis",),
+    ("published",),
     # The worker's tower.
     (
         "worker.attribution",
@@ -49,6 +51,7 @@ FLOORS = (
     ("compare", "sweep"),
     ("report.table", "report.words", "report.caveats"),
     ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
+    ("report.published",),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
     ("cli",),

@@ -166,3 +166,58 @@ def test_fractions_become_percentages():
 
 def test_whole_numbers_are_grouped_by_thousands():
     assert units.grouped(1_557_611_200) == "1,557,611,200"
+
+
+# -- counts, fractions, long times ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("300B", 300e9),
+        ("300e9", 300e9),
+        ("300 b", 300e9),
+        ("1.5T", 1.5e12),
+        ("868k", 868e3),
+        ("2M", 2e6),
+        ("7G", 7e9),
+        ("1000", 1000),
+    ],
+)
+def test_counts_read_as_people_write_them(text, count):
+    assert units.parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "B", "3 bananas", "1P", "nan", "inf", "1e400"])
+def test_what_is_no_count_is_refused_with_its_text(text):
+    with pytest.raises(QuestionError) as refusal:
+        units.parse_count(text)
+    assert repr(text) in str(refusal.value)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.45", 0.45), ("45%", 0.45), ("1", 1), ("100%", 1)])
+def test_fractions_read_as_people_write_them(text, share):
+    assert units.parse_fraction(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "0", "45", "101%", "-0.1", "1.01", "half", "%", "nan"])
+def test_what_is_no_fraction_is_refused_with_its_text(text):
+    with pytest.raises(QuestionError) as refusal:
+        units.parse_fraction(text)
+    assert repr(text) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "text"),
+    [
+        (12.5, "12.5 s"),
+        (3600, "1.00 hours"),
+        (86399, "24.0 hours"),
+        (86400, "1.00 days"),
+        (345600, "4.00 days"),
+        (86400 * 365.0, "365 days"),
+        (86400 * 12345.0, "12,345 days"),
+    ],
+)
+def test_long_times_are_in_hours_or_days(time_s, text):
+    assert units.duration(time_s) == text
