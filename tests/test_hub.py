@@ -328,7 +328,7 @@ def test_parameters_and_flops_are_those_of_transformers(kind, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_parameters_and_flops_are_those_of_transformers_in_many_models(kind, data):
     agree(kind, data)
@@ -421,6 +421,42 @@ HEADS_OF_8 = {"hidden_size": 32, "num_attention_heads": 4}
 )
 def test_an_older_spelling_is_the_same_model(kind, older, newer):
     assert ours(older, kind) == ours(newer, kind)
+
+
+# -- facts that papers state ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "fact", "value"),
+    [
+        # Black et al. 2022, arXiv:2204.06745, section 2.1.2: attention and MLP in parallel
+        ("gpt_neox", {}, "parallel_block", True),
+        ("gpt_neox", {"use_parallel_residual": False}, "parallel_block", False),
+        # and 2.1.1: the first quarter of a head turns, here of 6144 / 64 = 96 numbers
+        ("gpt_neox", {}, "d_rotary", 24),
+        # arXiv:2501.00656, section 2: norms on what attention and MLP give
+        ("olmo2", {}, "norm_placement", "output"),
+        # arXiv:2408.00118, section 2: norms before and behind both
+        ("gemma2", {}, "norm_placement", "sandwich"),
+        ("opt", {}, "norm_placement", "pre"),
+        ("opt", {"do_layer_norm_before": False}, "norm_placement", "post"),
+        # arXiv:2403.08295, section 2: GeGLU, with the tanh form in the released code
+        ("gemma", {}, "activation", "gelu_tanh"),
+        ("opt", {}, "activation", "relu"),
+        ("llama", {}, "activation", "silu"),
+        # arXiv:2412.19437, section 4.2: a shared expert of 2048, and two would be twice as wide
+        ("deepseek_v3", {}, "d_shared", 2048),
+        ("deepseek_v3", {"n_shared_experts": 2}, "d_shared", 4096),
+        ("deepseek_v3", {"n_shared_experts": 0}, "d_shared", 0),
+        ("deepseek_v3", {}, "dense_layers", (0, 1, 2)),
+        ("mixtral", {}, "rotary_base", 1e6),
+        ("gpt_oss", {}, "rotary_base", 150_000.0),
+        ("opt", {"max_position_embeddings": 10}, "n_ctx", 10),
+        ("opt", {"max_position_embeddings": 10}, "position_rows", 12),
+    ],
+)
+def test_a_family_has_what_its_paper_says(kind, fields, fact, value):
+    assert getattr(ours(fields, kind), fact) == value
 
 
 # -- windows ----------------------------------------------------------------------------------
