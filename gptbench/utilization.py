@@ -96,18 +96,22 @@ def _reading(
         tokens_per_s=tokens_per_s,
         model_flops_per_s=flops_per_s / setting.n_gpus,
         mfu=mfu,
-        hfu=mfu * (1 + recomputed_share(setting)),
+        hfu=mfu * (1 + recomputed_share(setting, convention)),
     )
 
 
-def recomputed_share(setting: Setting) -> float:
-    """FLOPs that are computed again, as a share of the step's; the same in every convention.
+# Peers whose own code adds a whole forward pass, head and all, for blocks that are run again.
+WHOLE_FORWARD = ("llm_foundry",)
 
-    'block' is one more forward pass, a third of the step, head and all, as llm-foundry counts it;
-    the ledger, like Megatron-LM's paper, leaves the head out of it. 'attention' is the ledger's:
-    4·L·N·H·T a token (Korthikanti et al., eq. 9, have three times as much).
+
+def recomputed_share(setting: Setting, convention: Convention) -> float:
+    """FLOPs that are computed again, as a share of the step's.
+
+    The ledger's, which like Megatron-LM's paper leaves the head out of 'block', unless the
+    convention has a rule of its own. 'attention' is 4·L·N·H·T a token (Korthikanti et al., eq. 9,
+    have three times as much).
     """
-    if setting.recompute == "block":
+    if setting.recompute == "block" and convention.key in WHOLE_FORWARD:
         return 1 / 3
     again = replace(setting.work, recompute=setting.recompute)
     cost = flops.step_flops(setting.model, again)
