@@ -4,7 +4,7 @@ MFU is model FLOP/s over the peak of the GPUs, HFU the same with what is compute
 (Chowdhery et al. 2022, arXiv:2204.02311, App. B; Korthikanti et al. 2022, arXiv:2205.05198).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptbench import conventions, flops
 from gptbench.config import ModelConfig, Recompute, Workload
@@ -96,21 +96,23 @@ def _reading(
         tokens_per_s=tokens_per_s,
         model_flops_per_s=flops_per_s / setting.n_gpus,
         mfu=mfu,
-        hfu=mfu * (1 + recomputed_share(setting)),
+        hfu=mfu * (1 + recomputed_share(setting, convention)),
     )
 
 
-def recomputed_share(setting: Setting) -> float:
-    """FLOPs that are computed again, as a share of the step's; the same in every convention.
+# Peers whose own code adds a whole forward pass, head and all, for blocks that are run again.
+WHOLE_FORWARD = ("llm_foundry",)
 
-    'block' is one more forward pass, a third of the step, as llm-foundry and Megatron-LM's paper
-    count it: whole, the head with it. 'attention' is the scores and values once more, 4·L·N·H·T a
-    token (Korthikanti et al., eq. 9, have three times that: as if their backward ran twice too).
+
+def recomputed_share(setting: Setting, convention: Convention) -> float:
+    """FLOPs that are computed again, as a share of the step's.
+
+    The ledger's, which like Megatron-LM's paper leaves the head out of 'block', unless the
+    convention has a rule of its own. 'attention' is 4·L·N·H·T a token (Korthikanti et al., eq. 9,
+    have three times as much).
     """
-    if setting.recompute == "none":
-        return 0.0
-    if setting.recompute == "block":
+    if setting.recompute == "block" and convention.key in WHOLE_FORWARD:
         return 1 / 3
-    rows = flops.matmuls(setting.model, setting.work)
-    core = [row for row in rows if flops.is_attention_core(row)]
-    return flops.forward_flops(core) / flops.step_flops(setting.model, setting.work).step
+    again = replace(setting.work, recompute=setting.recompute)
+    cost = flops.step_flops(setting.model, again)
+    return cost.recompute / cost.step

@@ -153,7 +153,7 @@ def test_more_than_the_peak_is_refused_with_its_numbers():
 
 
 def test_more_than_the_peak_with_what_is_computed_again_is_refused():
-    with pytest.raises(ImpossibleMfuError, match=r"an HFU of 120\.0% is impossible"):
+    with pytest.raises(ImpossibleMfuError, match=r"an HFU of 111\.9% is impossible"):
         published.refuse_impossible(asked(mfu="0.9", recompute="block"))
 
 

@@ -11,7 +11,7 @@ from gptbench.utilization import Reading
 RECOMPUTED = {
     "none": "HFU is the MFU: nothing is said to be computed again.",
     "attention": "HFU adds the scores and values of attention, computed again.",
-    "block": "HFU adds one more forward pass, of blocks that are computed again.",
+    "block": "HFU adds the forward pass of every layer, computed again; llm_foundry the head's too.",
 }
 
 
