@@ -284,7 +284,15 @@ def loaded(*arguments, before=""):
 
 
 @pytest.mark.parametrize(
-    "command", [("flops", "gpt2-xl"), ("presets",), ("gpus", "a100"), ("--help",)], ids=" ".join
+    "command",
+    [
+        ("flops", "gpt2-xl"),
+        ("flops", "tests/data/Qwen3-30B-A3B"),
+        ("presets",),
+        ("gpus", "a100"),
+        ("--help",),
+    ],
+    ids=" ".join,
 )
 def test_analysis_loads_nothing_heavy(command):
     assert loaded(*command) & HEAVY == set()

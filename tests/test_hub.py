@@ -6,6 +6,7 @@ product; transformers writes them to a file and builds the model, and PyTorch co
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -628,6 +629,11 @@ def test_a_file_as_big_as_a_checkpoint_is_refused_unread(config):
     with path.open("r+b") as file:
         file.truncate(2 * 10**9)  # a hole: the size without the bytes
     assert "has 2,000,000,000 bytes" in refusal(path)
+
+
+def test_a_pipe_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "config.json")  # reading it would wait for a writer for ever
+    assert refusal(tmp_path) == f"'{tmp_path / 'config.json'}' is no file."
 
 
 def test_a_file_that_is_not_there_is_refused_with_the_systems_reason(tmp_path):

@@ -54,11 +54,12 @@ def _plain(source: Any, file: File) -> Any:
 def _fields(path: Path) -> dict[str, Any]:
     """The fields of the file. Raises QuestionError where it is no small JSON object."""
     try:
-        # Size and kind first: a checkpoint, or a pipe that never ends, is refused unread.
+        # Kind and size first: a pipe that never ends, or a checkpoint, is refused unread.
+        if path.exists() and not path.is_file():
+            raise QuestionError(f"'{path}' is no file.")
         length = path.stat().st_size
-        if not path.is_file() or length > LARGEST_FILE:
-            what = f"has {length:,} bytes" if path.is_file() else "is no file"
-            raise QuestionError(f"'{path}' {what}; a {NAME} has some thousand.")
+        if length > LARGEST_FILE:
+            raise QuestionError(f"'{path}' has {length:,} bytes; a {NAME} has some thousand.")
         found = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=_once)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
