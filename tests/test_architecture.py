@@ -20,6 +20,7 @@ FLOORS = (
     ("errors",),
     ("units", "stats"),
     ("config", "device"),
+    ("inputs",),
     ("presets", "record", "flops"),
     ("memory",),
     ("roofline",),
@@ -30,6 +31,9 @@ FLOORS = (
     ("worker.telemetry",),
     ("worker.measure", "worker.profile"),
     ("worker.crosscheck", "worker.train", "worker.generate"),
+    ("worker.operators", "worker.modules", "worker.factory"),
+    ("worker.counter",),
+    ("worker.trace",),
     ("worker.__main__",),
     # The front.
     ("runner",),
@@ -37,7 +41,7 @@ FLOORS = (
     ("throughput",),
     ("compare", "sweep"),
     ("report.table", "report.caveats"),
-    ("report.ledgers", "report.catalogue", "report.results"),
+    ("report.ledgers", "report.catalogue", "report.results", "report.traces"),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
     ("cli",),
@@ -60,7 +64,7 @@ HOMES = {
     "typer": ("cli",),
     "click": ("cli",),
     # Standard library, but a way around every rule here: imports by a name made at run time.
-    "importlib": ("worker.__main__",),
+    "importlib": ("worker.__main__", "worker.factory"),
 }
 
 
