@@ -7,6 +7,7 @@ mask=1x1x1024x1024:float32      and by its type
 
 import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from gptbench.config import DTYPE_SHORT
@@ -19,8 +20,8 @@ DTYPES = (
 
 _SHAPE = re.compile(r"\d+(?:[x×,]\d+)*")
 
-# What a tensor's size in one dimension is at most, in PyTorch: a signed number of 64 bits.
-_LARGEST = 2**63 - 1
+# PyTorch holds the bytes of a tensor, 16 a number at most, in a signed number of 64 bits.
+_LARGEST = 2**59
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     shape = tuple(int(size) for size in re.split(r"[x×,]", text))
     if 0 in shape:
         raise QuestionError(f"{text!r} is the shape of a tensor with nothing in it.")
-    if max(shape) > _LARGEST:
+    if prod(shape) >= _LARGEST:
         raise QuestionError(f"{text!r} is larger than any tensor can be.")
     return shape
 

@@ -50,12 +50,14 @@ def load(target: str) -> nn.Module:
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
-        raise QuestionError(f"'{target}' is a {type(found).__name__}, and no factory of a module.")
+        kind = type(found).__name__
+        raise QuestionError(f"'{target}' is no factory of a module: it is of type {kind}.")
     with told(f"'{target}()'"):
         made = found()
     if not isinstance(made, nn.Module):
         raise QuestionError(
-            f"'{target}()' returned a {type(made).__name__}. It has to return an nn.Module."
+            f"'{target}()' has to return an nn.Module, and returned something of type "
+            f"{type(made).__name__}."
         )
     return made
 

@@ -252,10 +252,12 @@ def _is_tagged(packet: Any) -> bool:
 
     It does not tag them all: 'aten.gelu' is pointwise, and 'aten.gelu_' is not said to be.
     """
-    plain = getattr(torch.ops.aten, packet.__name__.rstrip("_"), packet)
+    family = [packet]
+    if str(packet).startswith("aten."):
+        family.append(getattr(torch.ops.aten, packet.__name__.rstrip("_"), packet))
     return any(
         tag in getattr(each, overload).tags
-        for each in (packet, plain)
+        for each in family
         for overload in each.overloads()
         for tag in _FREE_TAGS
     )
