@@ -21,6 +21,7 @@ from gptbench.errors import (
     EXIT_REGRESSED,
     EXIT_UNAVAILABLE,
     GptbenchError,
+    QuestionError,
 )
 
 app = typer.Typer(
@@ -99,6 +100,21 @@ SeqLen = Annotated[
     typer.Option(
         "-t", "--seq-len", metavar="T", min=1, help="Give a sequence T tokens (default: n_ctx)."
     ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="SHAPE", help="Give module:factory's forward this, such as 1x1024."),
+]
+InputDtype = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="Of this type (default: int64, token ids).")
+]
+NamedInputs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SHAPE[:TYPE]", help="And this argument; may be repeated."),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Show N levels of module:factory's tree (default: 3)."),
 ]
 Mode = Annotated[ModeChoice, typer.Option(help="Train a step, or run forward only.")]
 ConventionOption = Annotated[
@@ -182,7 +198,12 @@ def gpus(
 
 @app.command()
 def flops(
-    model: ModelArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A preset, a preset file, or your own module:factory."
+        ),
+    ],
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     seq_lens: Annotated[
@@ -209,15 +230,34 @@ def flops(
         bool, typer.Option("--check", help="Hold the count to PyTorch's counter and to fvcore.")
     ] = False,
     devices: Devices = None,
+    input_shape: InputShape = None,
+    input_dtype: InputDtype = None,
+    input: NamedInputs = None,
+    depth: Depth = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Count the FLOPs of a forward pass and a training step.
 
     Example: gptbench flops gpt2-xl --check
+
+    Example: gptbench flops net:build --input-shape 1x1024
     """
+    traced = _of_trace(input_shape, input_dtype, input, depth)
+    if ":" in model:
+        _refuse(
+            "is for presets",
+            {
+                "-b": batch_size, "-t": seq_len, "--seq-lens": seq_lens, "--gpu": gpu,
+                "--dtype": dtype, "--check": check or None, "--layers": by_layer or None,
+                "--conventions": others or None, "--recompute": recompute.value != "none" or None,
+                "--grad-accum": grad_accum > 1 or None,
+            },
+        )  # fmt: skip
+        _trace(model, mode, format, traced)
+        return
+    _refuse("is for a module:factory", traced)
     from gptbench import presets
     from gptbench.config import Workload, check_fits_context, parse_dtype, parse_lengths
-    from gptbench.errors import QuestionError
     from gptbench.report import ledgers
 
     config = presets.load(model)
@@ -466,6 +506,50 @@ def _check(config: Any, work: Any) -> list[dict[str, Any]]:
     with _progress() as progress:
         checks = runner.check(record.CheckTask(model=config, workload=work), progress)
     return [record.check_document(c) for c in checks]
+
+
+def _of_trace(
+    shape: str | None, dtype: str | None, named: list[str] | None, depth: int | None
+) -> dict[str, Any]:
+    """The options of `flops` that only a module:factory takes, as a person types them."""
+    return {
+        "--input-shape": shape,
+        "--input-dtype": dtype,
+        "--input": named or None,
+        "--depth": depth,
+    }
+
+
+def _refuse(why: str, options: dict[str, Any]) -> None:
+    """Raise QuestionError for the first option that was given."""
+    for option, value in options.items():
+        if value is not None:
+            raise QuestionError(f"{option} {why}.")
+
+
+def _trace(target: str, mode: CountedMode, format: Format, options: dict[str, Any]) -> None:
+    """Answer `flops module:factory`."""
+    from gptbench import inputs, record, runner
+    from gptbench.report import traces
+
+    inputs.parse_target(target)
+    if mode.value not in ("train", "forward"):
+        raise QuestionError(f"--mode {mode.value} is for presets. Type --mode forward.")
+    if options["--input-shape"] is None:
+        raise QuestionError(f"'{target}' needs an input. Type --input-shape 1x1024, or another.")
+    first = inputs.Input(
+        shape=inputs.parse_shape(options["--input-shape"]),
+        dtype=inputs.parse_dtype(options["--input-dtype"] or "int64"),
+    )
+    given = (first, *map(inputs.parse_named, options["--input"] or ()))
+    task = record.TraceTask(
+        target=target, inputs=given, mode="train" if mode is CountedMode.train else "forward"
+    )
+    with _progress() as progress:
+        traced = runner.trace(task, progress)
+    depth = options["--depth"] or 3
+    tables = traces.tables(traced, depth, indented=format is Format.table)
+    _show(format, tables, lambda: record.trace_document(traced))
 
 
 def _progress() -> Any:

@@ -18,6 +18,7 @@ import msgspec
 
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
+from gptbench.inputs import Input
 
 SCHEMA_VERSION = 1
 
@@ -105,6 +106,87 @@ class Check:
     @property
     def difference(self) -> int:
         return self.flops - self.expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceTask:
+    """Asks a worker to trace someone's module on the meta device, where tensors have no numbers.
+
+    `target` is 'module:factory' or 'path/to/file.py:factory'. The first of `inputs` is the first
+    argument of the model, the others are arguments by name.
+    """
+
+    target: str
+    inputs: tuple[Input, ...]
+    mode: Literal["train", "forward"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedModule:
+    """A module and everything beneath it, in FLOPs; `path` is '' for the model itself.
+
+    `parameters` are those not counted in an earlier module already: a matrix that two modules
+    share belongs to the first. `calls` are of the forward pass; recomputation adds none.
+    """
+
+    path: str
+    class_name: str
+    calls: int
+    parameters: int
+    forward: int
+    backward: int
+    recompute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedOperator:
+    """An operator that costs FLOPs, over the whole model."""
+
+    operator: str
+    calls: int
+    forward: int
+    backward: int
+    recompute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncounted:
+    """An operator that may cost FLOPs that nobody knows how to count, and where it was called."""
+
+    operator: str
+    calls: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """A worker's answer to a TraceTask: what every operator of a step cost, by module.
+
+    `modules` begins with the model itself and goes on in the order of `named_modules`. `inputs`
+    are the task's and those that were added. `tokens` is None where the first input is no ids.
+    `notes` are sentences about what was done that was not asked for.
+    """
+
+    target: str
+    mode: Literal["train", "forward"]
+    inputs: tuple[Input, ...]
+    tokens: int | None
+    parameters: int
+    trainable: int
+    modules: tuple[TracedModule, ...]
+    operators: tuple[TracedOperator, ...]
+    uncounted: tuple[Uncounted, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def total(self) -> TracedModule:
+        """The model itself: its FLOPs are those of everything."""
+        return self.modules[0]
+
+    @property
+    def step(self) -> int:
+        """Model FLOPs of one step: nothing that is computed twice."""
+        return self.total.forward + self.total.backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +318,36 @@ def check_document(check: Check) -> dict[str, Any]:
     """A check under the keys that `gptbench flops --check --format json` publishes."""
     operators = [{**to_builtins(o), "difference": o.flops - o.expected} for o in check.operators]
     return {**to_builtins(check), "difference": check.difference, "operators": operators}
+
+
+def trace_document(traced: Traced) -> dict[str, Any]:
+    """A trace under the keys that `gptbench flops module:factory --format json` publishes."""
+    total = traced.total
+    return {
+        "model": {"name": traced.target, "class": total.class_name},
+        "workload": {"mode": traced.mode, "inputs": to_builtins(traced.inputs)},
+        "parameters": {"total": traced.parameters, "trainable": traced.trainable},
+        "flops": {
+            "forward": total.forward,
+            "backward": total.backward,
+            "recompute": total.recompute,
+            "step": traced.step,
+            "per_token": traced.step / traced.tokens if traced.tokens else None,
+        },
+        "modules": [
+            {
+                "class" if key == "class_name" else key: value
+                for key, value in to_builtins(m).items()
+            }
+            for m in traced.modules
+        ],
+        "operators": [
+            {**to_builtins(o), "flops": o.forward + o.backward + o.recompute}
+            for o in traced.operators
+        ],
+        "uncounted": to_builtins(traced.uncounted),
+        "notes": list(traced.notes),
+    }
 
 
 def to_builtins(value: Any) -> Any:

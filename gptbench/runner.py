@@ -32,6 +32,8 @@ from gptbench.record import (
     DetectTask,
     Measured,
     MeasureTask,
+    Traced,
+    TraceTask,
     to_builtins,
 )
 
@@ -67,6 +69,11 @@ def measure(task: MeasureTask, progress: Progress = quiet) -> Measured:
 def check(task: CheckTask, progress: Progress = quiet) -> tuple[Check, ...]:
     """The ledger held to other tools' counts."""
     return ask("check", task, tuple[Check, ...], progress)
+
+
+def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
+    """What every operator of someone's own module costs."""
+    return ask("trace", task, Traced, progress)
 
 
 def ask(

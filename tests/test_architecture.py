@@ -23,6 +23,7 @@ FLOORS = (
     ("hub.fields",),
     ("hub.families",),
     ("hub.reader",),
+    ("inputs",),
     ("presets", "record", "flops"),
     ("memory", "conventions"),
     ("roofline",),
@@ -32,8 +33,8 @@ FLOORS = (
     ("published",),
     # The worker's tower.
     (
-        "worker.attribution",
         "worker.model",
+        "worker.modules",
         "worker.clock",
         "worker.oom",
         "worker.memory_limit",
@@ -43,6 +44,9 @@ FLOORS = (
     ("worker.telemetry",),
     ("worker.measure", "worker.profile"),
     ("worker.crosscheck", "worker.train", "worker.generate"),
+    ("worker.operators", "worker.factory"),
+    ("worker.counter",),
+    ("worker.trace",),
     ("worker.__main__",),
     # The front.
     ("runner",),
@@ -50,7 +54,7 @@ FLOORS = (
     ("throughput",),
     ("compare", "sweep"),
     ("report.table", "report.words", "report.caveats"),
-    ("report.ledgers", "report.conventions", "report.catalogue", "report.results"),
+    ("report.ledgers", "report.conventions", "report.catalogue", "report.results", "report.traces"),
     ("report.published",),
     ("report.delimited", "report.frame", "report.markdown", "report.plot"),
     ("report.text", "report.progress", "report.html"),
@@ -74,7 +78,7 @@ HOMES = {
     "typer": ("cli",),
     "click": ("cli",),
     # Standard library, but a way around every rule here: imports by a name made at run time.
-    "importlib": ("worker.__main__",),
+    "importlib": ("worker.__main__", "worker.factory"),
 }
 
 

@@ -109,6 +109,87 @@ def test_gpus_json_has_the_published_keys(capsys):
     assert device["bandwidth_bytes_per_s"] == 1555e9
 
 
+NET = """
+import os
+from torch import nn
+print("imported")
+os.write(1, b"{not JSON")
+
+class Net(nn.Linear):
+    def forward(self, x):
+        print("forward")
+        return super().forward(x)
+
+def build():
+    print("built")
+    return Net(8, 5)
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    return f"{file}:build"
+
+
+def test_a_module_of_ones_own_is_traced_however_much_it_prints(net):
+    words = ("--input-shape", "3x8", "--input-dtype", "fp32", "--format", "json")
+    done = run("flops", net, *words)
+    document = json.loads(done.stdout)
+    assert document["model"]["name"] == net
+    assert document["parameters"] == {"total": 45, "trainable": 45}
+    assert document["flops"]["forward"] == document["flops"]["backward"] == 2 * 3 * 8 * 5
+    assert document["uncounted"] == []
+
+
+def test_a_module_in_the_working_directory_is_found_by_its_name(net, tmp_path):
+    words = ("--input-shape", "3x8", "--input-dtype", "fp32", "--mode", "forward")
+    done = run("flops", "net:build", *words, cwd=tmp_path)
+    assert "Exactly 240 FLOPs forward." in done.stdout
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown"])
+def test_a_module_of_ones_own_comes_in_every_form(capsys, net, form):
+    words = ("--input-shape", "3x8", "--input-dtype", "fp32", "--format", form)
+    status, out, _ = answer(capsys, "flops", net, *words)
+    assert (status, "aten.addmm" in out) == (0, True)
+
+
+def test_what_is_wrong_with_ones_own_module_is_told_in_a_sentence(capsys, net):
+    words = ("--input-shape", "3x9", "--input-dtype", "fp32")
+    status, out, err = answer(capsys, "flops", net, *words)
+    assert (status, out) == (2, "")
+    assert "forward(3x9:float32) failed at " in err
+    assert "net.py:10, in forward: RuntimeError: " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "needs an input. Type --input-shape 1x1024"),
+        (["--input-shape", "3by8"], "'3by8' is no shape"),
+        (["--input-shape", "3x8", "--input-dtype", "int63"], "unknown type 'int63'"),
+        (["--input-shape", "3x8", "--input", "3"], "--input '3' names no argument"),
+        (["--input-shape", "3x8", "-t", "8"], "-t is for presets"),
+        (["--input-shape", "3x8", "-b", "8"], "-b is for presets"),
+        (["--input-shape", "3x8", "--check"], "--check is for presets"),
+    ],
+)
+def test_a_wrong_question_about_ones_own_module_starts_no_worker(
+    capsys, monkeypatch, net, words, says
+):
+    monkeypatch.setattr("subprocess.Popen", None)
+    status, _, err = answer(capsys, "flops", net, *words)
+    assert (status, says in err) == (2, True), err
+
+
+@pytest.mark.parametrize("words", [["--input-shape", "1x8"], ["--depth", "2"], ["--input", "a=1"]])
+def test_what_only_ones_own_module_takes_is_refused_with_a_preset(capsys, words):
+    status, _, err = answer(capsys, "flops", "gpt2-small", *words)
+    assert (status, err) == (2, f"Error: {words[0]} is for a module:factory.\n")
+
+
 @pytest.mark.parametrize("form", ["json", "csv", "markdown"])
 @pytest.mark.parametrize("words", [["presets"], ["gpus"], ["flops", "gpt2-xl"]], ids=str)
 def test_every_answer_comes_in_every_form(capsys, words, form):

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from gptbench.errors import GptbenchError, QuestionError
-from gptbench.record import CheckTask, DetectTask, MeasureTask, to_builtins
+from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
 from gptbench.worker import oom
 
 PR_SET_PDEATHSIG = 1  # prctl(2), Linux
@@ -60,6 +60,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "detect": (DetectTask, "gptbench.worker.telemetry", "detect"),
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
+    "trace": (TraceTask, "gptbench.worker.trace", "trace"),
 }
 
 

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gptbench import flops
 from gptbench.config import Attention, ModelConfig, Workload
 from gptbench.record import Check, CheckTask, OperatorCount
-from gptbench.worker.attribution import Attribution
 from gptbench.worker.measure import Progress
 from gptbench.worker.model import GPT, KVCache
+from gptbench.worker.modules import RunningModules
 
 WAYS: tuple[Attention, ...] = ("math", "fused")
 
@@ -83,6 +83,17 @@ def on_meta(config: ModelConfig, work: Workload, attention: Attention) -> tuple[
     return reading.requires_grad_(work.mode == "train"), tokens
 
 
+class Tracker(RunningModules):
+    """Tells FlopCounterMode whom an operator works for: by name, the whole as 'Global'."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__({module: name for name, module in model.named_modules()})
+
+    @property
+    def parents(self) -> set[str]:
+        return {"Global", *self.of_operator(recomputed=False)}
+
+
 def torch_counts(model: nn.Module, tokens: Tensor) -> tuple[Counts, Counts]:
     """Forward and backward FLOPs of a model on the meta device, by PyTorch's counter.
 
@@ -90,12 +101,15 @@ def torch_counts(model: nn.Module, tokens: Tensor) -> tuple[Counts, Counts]:
     pass needs, which leaves out a block's last product.
     """
     counter = FlopCounterMode(display=False)
-    counter.mod_tracker = Attribution(model)  # type: ignore[assignment]
+    tracker = Tracker(model)
+    # PyTorch's own tracker misplaces the backward pass of two modules that read one tensor.
+    counter.mod_tracker = tracker  # type: ignore[assignment]
     with set_checkpoint_early_stop(False), counter:
         logits = model(tokens)
         forward = _by_component(_named(counter.get_flop_counts()))
         if logits.requires_grad:
-            logits.sum().backward()
+            with tracker.backward_pass():
+                logits.sum().backward()
     both = _by_component(_named(counter.get_flop_counts()))
     return forward, {name: both[name] - forward.get(name, Counter()) for name in both}
 
