@@ -347,7 +347,9 @@ def test_latent_attention_is_refused_with_what_to_type():
         name="mla", n_layers=1, d_model=8, n_heads=2, n_ctx=8, vocab_size=9, positions="rotary",
         d_rotary=2, kv_rank=3,
     )  # fmt: skip
-    with pytest.raises(QuestionError, match=r"'mla' has latent attention.*gptbench flops"):
+    with pytest.raises(
+        QuestionError, match=r"'mla' has latent attention.*gptbench flops without --check"
+    ):
         GPT(config)
 
 
