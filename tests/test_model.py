@@ -33,11 +33,11 @@ def test_any_model_has_the_parameters_that_the_ledger_counts(config):
     assert sum(p.numel() for p in model.parameters()) == flops.parameters(config).total
 
 
-@pytest.mark.parametrize("name", presets.catalogue())
+@pytest.mark.parametrize("name", [n for n, m in presets.catalogue().items() if not m.kv_rank])
 def test_the_model_has_the_parameters_that_the_ledger_counts(name):
     config = presets.load(name)
     with torch.device("meta"):
-        model = GPT(config)
+        model = GPT(config, "math")
     assert sum(p.numel() for p in model.parameters()) == flops.parameters(config).total
 
 
