@@ -89,7 +89,10 @@ class DeviceChoice(StrEnum):
 
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A preset's name, or a preset file (.toml).")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A preset, a preset file, or a config.json or its folder."
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -201,7 +204,7 @@ def flops(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A preset, a preset file, or your own module:factory."
+            metavar="MODEL", help="A preset, a .toml, a config.json, or your own module:factory."
         ),
     ],
     batch_size: BatchSize = None,
@@ -366,7 +369,9 @@ def mfu(
 def throughput(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="A preset or a preset file (default: one to suit)."),
+        typer.Argument(
+            metavar="[MODEL]", help="A preset, a .toml, a config.json (default: one to suit)."
+        ),
     ] = None,
     gpu: Annotated[
         str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
