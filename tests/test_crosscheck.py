@@ -68,6 +68,7 @@ def test_no_flop_of_any_architecture_in_any_mode_differs(config, work):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(max_examples=500)
 @given(models(), workloads())
 def test_no_flop_of_five_hundred_architectures_differs(config, work):
