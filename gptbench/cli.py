@@ -246,7 +246,7 @@ def flops(
     Example: gptbench flops net:build --input-shape 1x1024
     """
     traced = _of_trace(input_shape, input_dtype, input, depth)
-    if ":" in model:
+    if ":" in model and not os.path.exists(model):  # noqa: PTH110, Path's raises for odd names
         _refuse(
             "is for presets",
             {
@@ -254,6 +254,7 @@ def flops(
                 "--dtype": dtype, "--check": check or None, "--layers": by_layer or None,
                 "--conventions": others or None, "--recompute": recompute.value != "none" or None,
                 "--grad-accum": grad_accum > 1 or None,
+                "--attention": attention.value != "fused" or None,
             },
         )  # fmt: skip
         _trace(model, mode, format, traced)
@@ -264,11 +265,11 @@ def flops(
     from gptbench.report import ledgers
 
     config = presets.load(model)
-    lengths = parse_lengths(seq_lens) if seq_lens else ()
+    lengths = () if seq_lens is None else parse_lengths(seq_lens)
     if lengths and seq_len:
         raise QuestionError("--seq-len and --seq-lens contradict each other. Type one of them.")
-    multiplied = parse_dtype(dtype) if dtype else None
-    roofs = _roofs(gpu, devices, multiplied) if gpu else None
+    multiplied = None if dtype is None else parse_dtype(dtype)
+    roofs = None if gpu is None else _roofs(gpu, devices, multiplied)
     work = Workload(
         batch_size=batch_size or 1,
         seq_len=sum(lengths) or seq_len or config.n_ctx,
@@ -292,7 +293,7 @@ def flops(
         tables.append(conventions.counts(config, work))
     checks = _check(config, work) if check else []
     if checks:
-        tables.append(ledgers.checks(checks))
+        tables.append(ledgers.checks(checks, config, work))
 
     def document() -> Any:
         from gptbench import analysis
@@ -540,13 +541,13 @@ def _trace(target: str, mode: CountedMode, format: Format, options: dict[str, An
     inputs.parse_target(target)
     if mode.value not in ("train", "forward"):
         raise QuestionError(f"--mode {mode.value} is for presets. Type --mode forward.")
-    if options["--input-shape"] is None:
+    shape, named = options["--input-shape"], options["--input"] or ()
+    if shape is None and not named:
         raise QuestionError(f"'{target}' needs an input. Type --input-shape 1x1024, or another.")
-    first = inputs.Input(
-        shape=inputs.parse_shape(options["--input-shape"]),
-        dtype=inputs.parse_dtype(options["--input-dtype"] or "int64"),
-    )
-    given = (first, *map(inputs.parse_named, options["--input"] or ()))
+    given = tuple(map(inputs.parse_named, named))
+    if shape is not None:
+        dtype = inputs.parse_dtype(options["--input-dtype"] or "int64")
+        given = (inputs.Input(shape=inputs.parse_shape(shape), dtype=dtype), *given)
     task = record.TraceTask(
         target=target, inputs=given, mode="train" if mode is CountedMode.train else "forward"
     )

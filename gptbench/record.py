@@ -98,7 +98,7 @@ class Check:
 
     tool: str
     attention: str
-    direction: Literal["forward", "backward"]
+    direction: Literal["forward", "backward", "backward and recompute"]
     flops: int
     expected: int
     operators: tuple[OperatorCount, ...]

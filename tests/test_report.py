@@ -39,6 +39,7 @@ CAVEATS = (
     Caveat("over-peak", {"mfu": 1.5, "device": "Tesla T4"}),
     Caveat("stalls", {"share": 0.112}),
     Caveat("outliers", {"severe": 3, "steps": 120}),
+    Caveat("early-stop", {"flops": 154_618_822_656, "hfu": 0.412}),
     Caveat("few-steps", {"steps": 5}),
 )
 
@@ -69,7 +70,9 @@ MISSED = {
 TABLES = {
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
     "conventions": conventions.counts(records.GPT2_XL, ONE),
-    "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
+    "checks": ledgers.checks(
+        [check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])], records.GPT2_SMALL, ONE
+    ),
     "presets": catalogue.presets(presets.catalogue()),
     "preset": catalogue.preset(records.GPT2_XL),
     "gpus": catalogue.gpus(device.table()),
@@ -131,9 +134,9 @@ def test_a_check_that_differs_is_followed_by_its_operators():
 
 
 def test_checks_that_agree_say_so_and_show_no_operator():
-    agreed = ledgers.checks([check("fvcore", 0, [MISSED])])
+    agreed = ledgers.checks([check("fvcore", 0, [MISSED])], records.GPT2_SMALL, ONE)
     assert len(agreed.rows) == 1
-    assert agreed.notes == ("All 1 counts agree with the ledger to the last FLOP.",)
+    assert agreed.notes[0] == "All 1 counts agree with the ledger to the last FLOP."
 
 
 def test_an_unknown_peak_is_a_dash():
@@ -228,7 +231,8 @@ def test_every_caveat_has_a_sentence_with_its_numbers(caveat):
     numbers = asdict(caveat)["values"]
     shares = {k: f"{100 * v:.1f}%" for k, v in numbers.items() if isinstance(v, float)}
     assert sentence.endswith(".")
-    assert all(str(value) in sentence for value in (numbers | shares).values())
+    counts = {k: f"{v:,}" for k, v in numbers.items() if isinstance(v, int)}
+    assert all(str(value) in sentence for value in (numbers | shares | counts).values())
 
 
 def test_a_caveat_that_nobody_wrote_a_sentence_for_is_refused():

@@ -70,19 +70,6 @@ def _notes(found: Answer) -> tuple[str, ...]:
     )
 
 
-CODES = (
-    "sparse-peak",
-    "halved-peak",
-    "other-dtype-typed",
-    "recompute",
-    "other-dtype",
-    "all-gpus",
-    "multiply-adds",
-    "per-gpu",
-    "unexplained",
-)
-
-
 def sentence(caveat: Caveat) -> str:
     """A diagnosis for a person: what would explain the number, and what to type instead."""
     values = caveat.values
@@ -91,12 +78,12 @@ def sentence(caveat: Caveat) -> str:
         case Caveat("sparse-peak", {"typed": typed, "dense": dense, "gpu": gpu}):
             text = (
                 f"--peak {_rate(typed)} is twice the dense peak of {gpu}, {_rate(dense)}: it is "
-                f"the one for sparse matrices. Leave --peak out, and the use is {use}."
+                f"the one for sparse matrices. {_without_peak(values)}"
             )
         case Caveat("halved-peak", {"typed": typed, "dense": dense, "gpu": gpu}):
             text = (
                 f"--peak {_rate(typed)} is half of the peak of {gpu}, {_rate(dense)}, which is "
-                f"dense already. Leave --peak out, and the use is {use}."
+                f"dense already. {_without_peak(values)}"
             )
         case Caveat("other-dtype-typed", {"typed": typed, "dtype": dtype, "used": used}):
             text = (
@@ -156,3 +143,10 @@ def _rate(flops_per_s: float | str) -> str:
 def _whole(count: float | str) -> str:
     """A count as --tokens-per-s takes it."""
     return f"{float(count):.0f}"
+
+
+def _without_peak(values: dict[str, float | int | str]) -> str:
+    use = float(values["use"])
+    if use > 1:
+        return f"By the GPU's own the use is {percent(use)}, which cannot be either."
+    return f"Leave --peak out, and the use is {percent(use)}."

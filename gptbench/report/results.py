@@ -96,8 +96,7 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
         ),
     ]
     if metrics.flops.recompute:
-        again = "what is recomputed, but for the last product of each part, which PyTorch skips"
-        rows[1] = (*rows[1][:2], f"with {again}")
+        rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)}FLOPs a step computed again")
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"

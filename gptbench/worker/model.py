@@ -395,7 +395,7 @@ def _require_runnable(config: ModelConfig, attention: Attention) -> None:
         )
     if config.attention_sinks and attention == "fused":
         raise QuestionError(
-            f"model {config.name!r} has attention sinks, which no fused kernel knows. "
+            f"model {config.name!r} has attention sinks, which PyTorch's fused kernel lacks. "
             "Type --attention math."
         )
 

@@ -90,6 +90,13 @@ def tensors(value: Any) -> Iterator[Tensor]:
 # -- what goes in -----------------------------------------------------------------------------
 
 
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
+
 def arguments(model: nn.Module, task: TraceTask) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The tensors of the task, on the meta device.
 
@@ -101,6 +108,14 @@ def arguments(model: nn.Module, task: TraceTask) -> tuple[list[Tensor], dict[str
     taken = signature.parameters.values()
     names = [p.name for p in taken if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
     anything = any(p.kind is p.VAR_KEYWORD for p in taken)
+    if args and task.inputs and not any(p.kind in _POSITIONAL for p in taken):
+        # Every argument has to be named: the first shape is that of the first of them.
+        kwargs = {names[0]: args.pop(0), **kwargs} if names else kwargs
+    if args and names and names[0] in kwargs:
+        raise QuestionError(
+            f"--input-shape and --input {names[0]}=... both give {names[0]!r} to the forward of "
+            f"'{task.target}'. Leave one of them out."
+        )
     unknown = [] if anything else [name for name in kwargs if name not in names]
     if unknown:
         raise QuestionError(
