@@ -80,6 +80,13 @@ class AttentionChoice(StrEnum):
     math = "math"
 
 
+class AutoBatchChoice(StrEnum):
+    """Which of the batch sizes that fit is used."""
+
+    largest = "largest"
+    throughput = "throughput"
+
+
 class DeviceChoice(StrEnum):
     """Where the model runs."""
 
@@ -372,8 +379,18 @@ def throughput(
         str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
     ] = None,
     auto_batch: Annotated[
-        bool, typer.Option("--auto-batch", help="Find the largest batch that fits, and use it.")
-    ] = False,
+        AutoBatchChoice | None,
+        typer.Option(
+            metavar="[=throughput]",
+            help="Find the largest batch that fits, or the smallest within 1% of the fastest.",
+        ),
+    ] = None,
+    batch_multiple: Annotated[
+        int, typer.Option(metavar="M", min=1, help="Find a multiple of M.")
+    ] = 1,
+    max_batch_size: Annotated[
+        int | None, typer.Option(metavar="B", min=1, help="Find no batch larger than B.")
+    ] = None,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     mode: Mode = ModeChoice.train,
@@ -423,7 +440,9 @@ def throughput(
         model=model,
         gpu=gpu,
         device=device.value,
-        auto_batch=auto_batch,
+        auto_batch=auto_batch.value if auto_batch else None,
+        batch_multiple=batch_multiple,
+        max_batch_size=max_batch_size,
         batch_size=batch_size,
         seq_len=seq_len,
         mode=mode.value,
@@ -654,7 +673,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        status = app(args=words, prog_name="gptbench", standalone_mode=False)
+        status = app(args=_completed(words), prog_name="gptbench", standalone_mode=False)
     except UsageError as error:
         error.show()
         return EXIT_QUESTION
@@ -663,6 +682,11 @@ def _run(words: list[str]) -> int:
     if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _completed(words: list[str]) -> list[str]:
+    """The words with the value that --auto-batch alone leaves out: typer knows no optional ones."""
+    return ["--auto-batch=largest" if word == "--auto-batch" else word for word in words]
 
 
 def _complain(sentence: str) -> None:

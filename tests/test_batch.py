@@ -88,7 +88,7 @@ def test_nothing_that_fits_is_an_error_that_names_need_and_limit():
     def probe(b):
         return Probe(batch_size=b, fits=False, reason="can't allocate memory")
 
-    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 100.00 MiB .* 2.00 GiB"):
+    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 2.00 GiB .* 100.00 MiB"):
         batch.search(probe, batch.Limit(100 << 20, "--memory-limit 100MiB"), (2 << 30, 1000))
 
 

@@ -46,7 +46,7 @@ def judged(here, dtype="bfloat16", **words):
         ({"dtype": "bf17"}, "unknown dtype 'bf17'"),
         ({"peak": "fast"}, "'fast' is not a peak rate"),
         ({"model": "scratchgpt", "seq_len": 257}, "which is 256"),
-        ({"batch_size": 4, "auto_batch": True}, "contradict"),
+        ({"batch_size": 4, "auto_batch": "largest"}, "contradict"),
         ({"gpu": "a100", "device": "cpu"}, "contradict"),
         ({"dtype": "bf16", "tf32": True}, "--tf32"),
         ({"dtype": "fp32", "pure": True}, "--pure"),
@@ -141,7 +141,7 @@ def searched():
         question(
             model="gptfromscratch-rope",
             seq_len=256,
-            auto_batch=True,
+            auto_batch="largest",
             memory_limit="60MiB",
             steps=3,
             peak="1TFLOP/s",
