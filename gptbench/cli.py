@@ -612,6 +612,8 @@ def _show_results(format: Format, records: Sequence[Any], convention: Any) -> No
         tables.append(results.result(rec, result))
         if rec.batch_search is not None:
             tables.append(results.probes(rec.batch_search))
+            if rec.batch_search.curve:
+                tables.append(results.speeds(rec.batch_search, rec.workload))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     _show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()

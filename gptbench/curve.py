@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from gptbench import stats
+from gptbench.config import Workload
 from gptbench.record import CurvePoint
 
 # As fast as the fastest: what a person would not give memory for.
@@ -29,7 +31,7 @@ Measure = Callable[[int], CurvePoint]
 def candidates(largest: int, multiple: int = 1) -> tuple[int, ...]:
     """Batch sizes worth measuring: powers of two times `multiple`, and the largest.
 
-    Three quarters of the largest stand between, where the last power of two is far below it.
+    Three quarters of the largest stand between, where the last power of two is below that.
     """
     sizes = {largest}
     size = multiple
@@ -62,6 +64,19 @@ def spread(point: CurvePoint) -> float:
     """How far the fastest round of a point is above its slowest one, as a share of the median."""
     speeds = _speeds(point)
     return (max(speeds) - min(speeds)) / statistics.median(speeds)
+
+
+def tokens_per_s(point: CurvePoint, work: Workload) -> stats.Interval:
+    """The speed of a point in tokens, from its slowest round to its fastest."""
+    tokens = work.with_batch(1).tokens
+    speeds = _speeds(point)
+    return stats.Interval(
+        median=tokens * statistics.median(speeds),
+        low=tokens * min(speeds),
+        high=tokens * max(speeds),
+        n=sum(r.steps for r in point.rounds),
+        n_effective=float(len(point.rounds)),
+    )
 
 
 def chosen(points: Sequence[CurvePoint]) -> int:

@@ -32,6 +32,7 @@ from gptbench.config import (
 )
 from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.process import Progress
 from gptbench.record import (
     SCHEMA_VERSION,
     BatchSearch,
@@ -42,7 +43,6 @@ from gptbench.record import (
     MeasureTask,
     Record,
 )
-from gptbench.process import Progress
 from gptbench.runner import Measurer
 from gptbench.trials import Trials
 from gptbench.units import gib, parse_bytes, parse_flops_per_s

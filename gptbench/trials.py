@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from gptbench import flops
 from gptbench.errors import OutOfMemoryError, WorkerHungError
-from gptbench.record import CurvePoint, MeasureTask, Probe, Round
 from gptbench.process import Progress
+from gptbench.record import CurvePoint, MeasureTask, Probe, Round
 from gptbench.runner import Measurer
 
 # FLOP/s that the first trial is given time for: a hundredth of what a small device does.

@@ -2,11 +2,13 @@
 
 A fork is a fresh process if its parent is: this one never runs a parallel region (whose threads
 no fork survives), never starts a device's driver, never builds a model, and does not even read
-what a request says. So nothing of one child can reach another: they differ from a process that
-was started afresh in nothing but the seconds that it takes to load torch.
+a request: the child does. So nothing of one child can reach another, not even through a heap that
+a longer request has fragmented; they differ from a process that was started afresh in nothing but
+the seconds that it takes to load torch.
 """
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,11 +23,13 @@ Say = Callable[..., None]
 
 
 def serve(respond: Callable[[str], None], say: Say) -> None:
-    """Fork a child for each line of stdin, which `respond`s to it, and say how it ended."""
+    """Fork a child for each line of stdin, which reads it and `respond`s; say how it ended."""
     load()
     say("ready", forks=forked(_check_device) == 0)
-    for line in sys.stdin:
-        say("ended", status=forked(lambda request=line: respond(request)))  # type: ignore[misc]
+    requests = select.poll()
+    requests.register(sys.stdin.fileno(), select.POLLIN)
+    while requests.poll()[0][1] & select.POLLIN:
+        say("ended", status=forked(lambda: respond(sys.stdin.readline())))
 
 
 def load() -> None:
