@@ -23,9 +23,9 @@ COMPILE_S = 900.0
 # out is slower by more than that.
 PATIENCE = 20.0
 
-# A round of the curve: long enough that its clock tells 0.1%, and two steps of the slowest.
+# A round of the curve: long enough to tell 0.1%, and one step of those that are longer.
 ROUND_S = 2.0
-ROUND_STEPS = 2
+ROUND_STEPS = 1
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Trials:
         self.progress(f"timing batch {batch_size}", expected_s)
         task = replace(
             self._with_batch(batch_size),
-            warmup_steps=min(self.task.warmup_steps, 2),
+            warmup_steps=1 if self.task.prime else min(self.task.warmup_steps, 2),
             steps=None,
             min_steps=ROUND_STEPS,
             window_s=ROUND_S,

@@ -103,4 +103,4 @@ def test_compiling_has_time_of_its_own():
 
 def test_a_round_is_a_short_window_of_the_batch():
     point = trials().round(5)
-    assert (point.batch_size, point.rounds[0].steps, point.rounds[0].window_ns) == (5, 2, 10**10)
+    assert (point.batch_size, point.rounds[0].steps, point.rounds[0].window_ns) == (5, 1, 5 * 10**9)

@@ -171,9 +171,9 @@ def speeds(search: BatchSearch, work: Workload) -> Table:
         columns=(
             Column("batch size", right=True),
             Column("tokens/s", right=True),
-            Column("of the fastest", right=True),
-            Column("slowest round", right=True),
-            Column("fastest round", right=True),
+            Column("of best", right=True),
+            Column("slowest", right=True),
+            Column("fastest", right=True),
             Column("rounds", right=True),
             Column("peak memory", right=True),
         ),
