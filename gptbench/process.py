@@ -78,13 +78,19 @@ class Worker:
         self.close()
 
     def wait_until_ready(self, allowed_s: float) -> bool:
-        """Whether a worker that serves may fork what uses the device, once it has loaded all."""
+        """Whether a worker that serves may fork what uses the device, once it has loaded all.
+
+        Raises WorkerDiedError where it ends instead, and WorkerHungError after `allowed_s` seconds.
+        """
         self.ready = False
         before = oom.kernel_kills()
-        for message in self._messages(time.monotonic() + allowed_s):
-            if message["event"] == "ready":
-                self.ready = True
-                return bool(message["forks"])
+        try:
+            for message in self._messages(time.monotonic() + allowed_s):
+                if message["event"] == "ready":
+                    self.ready = True
+                    return bool(message["forks"])
+        except TimeoutError as error:
+            raise WorkerHungError(f"torch was not loaded after {allowed_s:.0f} s") from error
         raise WorkerDiedError(f"the worker {self._death(before)}")
 
     def ask(

@@ -84,7 +84,7 @@ CURVE = tuple(
     CurvePoint(
         batch_size=size,
         rounds=tuple(Round(steps=50, window_ns=int(50 * size * 1024 / r * 1e9)) for r in rates),
-        peak_memory_bytes=(2 + size // 2) * 2**30,
+        peak_memory_bytes=(2048 + 440 * size) * 2**20,
     )
     for size, rates in (
         (4, (102_400,)),

@@ -350,6 +350,14 @@ def test_where_workers_cannot_fork_each_trial_is_a_fresh_process(measurer, monke
     assert workers() == []
 
 
+@pytest.mark.skipif(not runner.CAN_FORK, reason="workers do not fork here")
+def test_a_worker_that_does_not_load_in_time_is_ended(measurer, monkeypatch):
+    monkeypatch.setattr(runner, "LOADING_S", 0.01)
+    with pytest.raises(WorkerHungError, match="torch was not loaded"):
+        measurer.measure(task())
+    assert workers() == []
+
+
 def test_no_worker_is_left_behind_by_one_that_forks(measurer):
     measurer.measure(task())
     measurer.close()
