@@ -305,6 +305,7 @@ SEARCH = ["throughput", "gptfromscratch-rope", "--device", "cpu", "--peak", "non
 SEARCH += ["--auto-batch", "--memory-limit", "100MiB", "--steps", "3", "--format", "json"]
 
 
+@pytest.mark.slow
 def test_two_people_who_ask_at_once_get_the_same_answer():
     both = [
         subprocess.Popen(

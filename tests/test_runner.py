@@ -302,6 +302,7 @@ def test_at_the_edge_every_trial_of_a_size_ends_alike(measurer):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is the kernel's")
 def test_the_edge_is_where_it_is_for_a_plain_fresh_process(measurer):
     """Within one sequence: at 60 MiB addresses chosen at random move the edge by a page."""
