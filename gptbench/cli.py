@@ -80,6 +80,13 @@ class AttentionChoice(StrEnum):
     math = "math"
 
 
+class AutoBatchChoice(StrEnum):
+    """Which of the batch sizes that fit is used."""
+
+    largest = "largest"
+    throughput = "throughput"
+
+
 class DeviceChoice(StrEnum):
     """Where the model runs."""
 
@@ -378,8 +385,18 @@ def throughput(
         str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
     ] = None,
     auto_batch: Annotated[
-        bool, typer.Option("--auto-batch", help="Find the largest batch that fits, and use it.")
-    ] = False,
+        AutoBatchChoice | None,
+        typer.Option(
+            metavar="[=throughput]",
+            help="Find the largest batch that fits, or the smallest within 1% of the fastest.",
+        ),
+    ] = None,
+    batch_multiple: Annotated[
+        int, typer.Option(metavar="M", min=1, help="Find a multiple of M.")
+    ] = 1,
+    max_batch_size: Annotated[
+        int | None, typer.Option(metavar="B", min=1, help="Find no batch larger than B.")
+    ] = None,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     mode: Mode = ModeChoice.train,
@@ -429,7 +446,9 @@ def throughput(
         model=model,
         gpu=gpu,
         device=device.value,
-        auto_batch=auto_batch,
+        auto_batch=auto_batch.value if auto_batch else None,
+        batch_multiple=batch_multiple,
+        max_batch_size=max_batch_size,
         batch_size=batch_size,
         seq_len=seq_len,
         mode=mode.value,
@@ -599,6 +618,8 @@ def _show_results(format: Format, records: Sequence[Any], convention: Any) -> No
         tables.append(results.result(rec, result))
         if rec.batch_search is not None:
             tables.append(results.probes(rec.batch_search))
+            if rec.batch_search.curve:
+                tables.append(results.speeds(rec.batch_search, rec.workload))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     _show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()
@@ -660,7 +681,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        status = app(args=words, prog_name="gptbench", standalone_mode=False)
+        status = app(args=_completed(words), prog_name="gptbench", standalone_mode=False)
     except UsageError as error:
         error.show()
         return EXIT_QUESTION
@@ -669,6 +690,11 @@ def _run(words: list[str]) -> int:
     if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _completed(words: list[str]) -> list[str]:
+    """The words with the value that --auto-batch alone leaves out: typer knows no optional ones."""
+    return ["--auto-batch=largest" if word == "--auto-batch" else word for word in words]
 
 
 def _complain(sentence: str) -> None:

@@ -7,7 +7,7 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import conventions, device, flops, record, stats
+from gptbench import conventions, curve, device, flops, record, stats
 from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
 from gptbench.flops import Parameters, StepFlops
@@ -212,8 +212,25 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
             "stall_share": metrics.stall_share,
             "samples": [ns / 1e9 for ns in rec.measurement.step_ns],
             "caveats": [{"code": c.code, **c.values} for c in metrics.caveats],
+            "batch_curve": _curve(rec),
         },
     }
+
+
+def _curve(rec: Record) -> list[dict[str, float | int | None]]:
+    """Tokens/s of the batch sizes that were timed, from the slowest round to the fastest."""
+    points = rec.batch_search.curve if rec.batch_search else ()
+    speeds = [(point, curve.tokens_per_s(point, rec.workload)) for point in points]
+    return [
+        {
+            "batch_size": point.batch_size,
+            "tokens_per_s": speed.median,
+            "low": speed.low,
+            "high": speed.high,
+            "peak_memory_bytes": point.peak_memory_bytes,
+        }
+        for point, speed in speeds
+    ]
 
 
 def _interval(interval: stats.Interval) -> dict[str, float | int | str]:
