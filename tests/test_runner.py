@@ -109,6 +109,9 @@ def test_no_worker_is_left_behind():
 
 
 PARENT = """
+import signal
+# A shell's background job ignores Ctrl-C, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from test_runner import task
 from gptbench import runner
