@@ -558,11 +558,13 @@ def embedding(setting: Setting) -> tuple[Part, Tensor]:
     part, (model, work) = Part(setting), (setting.model, setting.work)
     B, T, W, D = work.batch_size, work.queries, model.d_embed, model.d_model
     table = model.vocab_size * W * setting.stored
+    # Added to the head's gradient; which, where no cast stands between, is a view of another
+    # tensor, so that the sum is a third one.
+    tied = table if work.autocast else 2 * table
     looked_up = Operation(
         outputs=(Tensor((B, T, W), setting.stored),),
-        # A tied head has its gradient there already, and this one is added to it.
         weight_bytes=0 if model.tied_head else table,
-        scratch_backward_bytes=table if model.tied_head else 0,
+        scratch_backward_bytes=tied if model.tied_head else 0,
     )
     x = part.tape.add(looked_up)
     if W != D:

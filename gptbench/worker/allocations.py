@@ -108,7 +108,7 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._note(leaf)
-        if self.live_bytes > self.peak_bytes and not _in_place_otherwise(func):
+        if self.live_bytes > self.peak_bytes and not _in_place_otherwise(func, args):
             self.peak_bytes, self.peak_at = self.live_bytes, str(func)
         return result
 
@@ -126,14 +126,14 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live_bytes -= size
 
 
-def _in_place_otherwise(func: Any) -> bool:
-    """Whether an operator is autograd's sum of two gradients of one tensor.
+def _in_place_otherwise(func: Any, args: Any) -> bool:
+    """Whether an operator is autograd's sum of two gradients of one tensor, and needs no memory.
 
-    While operators are watched it makes a new tensor; otherwise it adds in place (can_accumulate_
-    inplace in torch/csrc/autograd/input_buffer.cpp).
+    While operators are watched it makes a new tensor; otherwise it adds into the older one where
+    that is no view of another (can_accumulate_inplace in torch/csrc/autograd/input_buffer.cpp).
     """
     in_backward = torch._C._current_autograd_node() is not None and not torch.is_grad_enabled()
-    return in_backward and func is torch.ops.aten.add.Tensor
+    return in_backward and func is torch.ops.aten.add.Tensor and not args[0]._is_view()
 
 
 def step_peak(config: ModelConfig, work: Workload) -> tuple[int, str]:
