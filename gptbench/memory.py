@@ -80,7 +80,7 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Setup:
     """What the bytes depend on beside model and workload."""
 
     kind: Kind = "cpu"
@@ -111,19 +111,19 @@ class Footprint:
         return self.peak.total
 
 
-DEFAULT = Question()
+DEFAULT = Setup()
 
 
-def footprint(model: ModelConfig, work: Workload, asked: Question = DEFAULT) -> Footprint:
+def footprint(model: ModelConfig, work: Workload, setup: Setup = DEFAULT) -> Footprint:
     """Everything that a step of `work` holds, from its second step on."""
-    parts = _Parts(Setting(model, work, asked.kind), asked)
+    parts = _Parts(Setting(model, work, setup.kind), setup)
     moments = tuple(_training(parts) if work.mode == "train" else _reading(parts))
     stored, training = parts.setting.stored, work.mode == "train"
     P = parts.parameters
     return Footprint(
         parameters=P * stored,
         gradients=P * stored if training else 0,
-        optimizer=optimizer_bytes(P, stored, asked.optimizer) if training else 0,
+        optimizer=optimizer_bytes(P, stored, setup.optimizer) if training else 0,
         activations=sum(c.total_bytes for c in parts.components) if training else 0,
         kv_cache=parts.kv_cache,
         logits=max(moment.logits for moment in moments),
@@ -149,14 +149,14 @@ def optimizer_bytes(parameters: int, stored: int, optimizer: Optimizer) -> int:
     return parameters * each[optimizer]
 
 
-def affine(model: ModelConfig, work: Workload, asked: Question = DEFAULT) -> tuple[int, int]:
+def affine(model: ModelConfig, work: Workload, setup: Setup = DEFAULT) -> tuple[int, int]:
     """(bytes whatever the batch, bytes for each sequence of the batch) of a workload.
 
     A peak is the largest of several lines in the batch size: this is the one of large batches.
     """
     small, large = LARGE_BATCHES
-    at_small = footprint(model, work.with_batch(small), asked).total
-    at_large = footprint(model, work.with_batch(large), asked).total
+    at_small = footprint(model, work.with_batch(small), setup).total
+    at_large = footprint(model, work.with_batch(large), setup).total
     slope = (at_large - at_small) // (large - small)
     return at_small - small * slope, slope
 
@@ -165,12 +165,12 @@ LARGE_BATCHES = (64, 128)
 
 
 def largest_batch(
-    model: ModelConfig, work: Workload, limit_bytes: int, asked: Question = DEFAULT
+    model: ModelConfig, work: Workload, limit_bytes: int, setup: Setup = DEFAULT
 ) -> int:
     """The most sequences whose step is predicted to stay within a limit; 0: not even one."""
 
     def fits(batch_size: int) -> bool:
-        return footprint(model, work.with_batch(batch_size), asked).total <= limit_bytes
+        return footprint(model, work.with_batch(batch_size), setup).total <= limit_bytes
 
     low, high = 0, 1
     while fits(high):
@@ -211,8 +211,8 @@ def _stretch(part: Part) -> _Stretch:
 class _Parts:
     """The model's parts in the order in which they run; layers that are alike are worked out once."""
 
-    def __init__(self, setting: Setting, asked: Question) -> None:
-        self.setting, self.asked = setting, asked
+    def __init__(self, setting: Setting, setup: Setup) -> None:
+        self.setting, self.setup = setting, setup
         self.parameters = flops.parameters(setting.model).total
         part, x = activations.embedding(setting)
         self.embedding = _stretch(part)
@@ -226,7 +226,7 @@ class _Parts:
                 known[key] = _stretch(part), y
             stretch, x = known[key]
             self.layers.append(stretch)
-        self.head = _stretch(activations.head(setting, x, asked.loss_chunks))
+        self.head = _stretch(activations.head(setting, x, setup.loss_chunks))
 
     @property
     def all(self) -> list[_Stretch]:
@@ -276,13 +276,13 @@ class _Parts:
         rows = (
             work.sequences if work.mode in ("prefill", "decode") else work.batch_size * work.seq_len
         )
-        return -(-rows // self.asked.loss_chunks) * model.vocab_size * numbers
+        return -(-rows // self.setup.loss_chunks) * model.vocab_size * numbers
 
 
 def _training(parts: _Parts) -> Iterator[Moment]:
     """A training step's moments in their order, in the last of the batches it adds up."""
     setting, accumulating = parts.setting, parts.setting.work.grad_accum > 1
-    held = _Held(parts, optimizer_bytes(parts.parameters, setting.stored, parts.asked.optimizer))
+    held = _Held(parts, optimizer_bytes(parts.parameters, setting.stored, parts.setup.optimizer))
     whole = parts.parameters * setting.stored
     gradients = whole if accumulating else 0
     kept = parts.tables_bytes
