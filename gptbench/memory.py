@@ -190,21 +190,20 @@ class _Stretch:
     forward_bytes: int
     backward_bytes: int
     weight_bytes: int
-    cached_bytes: int
+    cached_bytes: int  # casts of weights that autocast keeps and autograd does not
 
 
 def _stretch(part: Part) -> _Stretch:
     training = part.setting.work.mode == "train"
     tape, accumulating = part.tape, part.setting.work.grad_accum > 1
+    kept_casts = sum(row.size_bytes for row in tape.kept() if row.is_cast)
     return _Stretch(
         kept=tape.kept(),
         kept_bytes=tape.kept_bytes if training else 0,
         forward_bytes=tape.forward_peak_bytes(keeping=training),
         backward_bytes=tape.backward_peak_bytes(accumulating) if training else 0,
         weight_bytes=tape.weight_bytes,
-        # What autograd keeps of them itself is counted there.
-        cached_bytes=part.cached_bytes
-        - sum(k.size_bytes for k in tape.kept() if training and k.is_cast),
+        cached_bytes=max(0, part.cached_bytes - kept_casts),
     )
 
 
@@ -273,9 +272,8 @@ class _Parts:
     def vocabulary_bytes(self, numbers: int) -> int:
         """Of tensors with a number for each word and row that the loss reads at once."""
         model, work = self.setting.model, self.setting.work
-        rows = (
-            work.sequences if work.mode in ("prefill", "decode") else work.batch_size * work.seq_len
-        )
+        cached = work.mode in ("prefill", "decode")
+        rows = work.sequences if cached else work.batch_size * work.seq_len
         return -(-rows // self.setup.loss_chunks) * model.vocab_size * numbers
 
 
@@ -302,10 +300,9 @@ def _training(parts: _Parts) -> Iterator[Moment]:
 
 def _reading(parts: _Parts) -> Iterator[Moment]:
     """The moments of a pass that keeps nothing for a backward."""
-    held, cached = _Held(parts, 0), 0
+    held = _Held(parts, 0)
     for name, stretch in zip(_names(parts, "forward"), parts.all, strict=True):
-        cached += stretch.cached_bytes
-        yield held.moment(name, 0, parts.tables_bytes, stretch, stretch.forward_bytes + cached)
+        yield held.moment(name, 0, parts.tables_bytes, stretch, stretch.forward_bytes)
 
 
 def _names(parts: _Parts, direction: str) -> list[str]:
