@@ -87,6 +87,16 @@ class AutoBatchChoice(StrEnum):
     throughput = "throughput"
 
 
+class OptimizerChoice(StrEnum):
+    """Whose state is held."""
+
+    adamw = "adamw"
+    adamw_bf16 = "adamw-bf16"
+    adamw_master = "adamw-master"
+    sgd_momentum = "sgd-momentum"
+    sgd = "sgd"
+
+
 class DeviceChoice(StrEnum):
     """Where the model runs."""
 
@@ -125,6 +135,13 @@ NamedInputs = Annotated[
 Depth = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Show N levels of module:factory's tree (default: 3)."),
+]
+CountedModeOption = Annotated[
+    CountedMode,
+    typer.Option(help="Train a step, run forward, fill a cache, or decode a token against it."),
+]
+Pure = Annotated[
+    bool, typer.Option("--pure", help="Store weights in DTYPE too, instead of autocast.")
 ]
 Mode = Annotated[ModeChoice, typer.Option(help="Train a step, or run forward only.")]
 ConventionOption = Annotated[
@@ -220,10 +237,7 @@ def flops(
         str | None,
         typer.Option(metavar="T,T,...", help="Pack sequences of these lengths into a row."),
     ] = None,
-    mode: Annotated[
-        CountedMode,
-        typer.Option(help="Train a step, run forward, fill a cache, or decode a token against it."),
-    ] = CountedMode.train,
+    mode: CountedModeOption = CountedMode.train,
     recompute: RecomputeOption = RecomputeChoice.none,
     grad_accum: GradAccum = 1,
     gpu: Annotated[
@@ -310,6 +324,71 @@ def flops(
     _show(format, tables, document)
     if any(c["difference"] for c in checks):
         raise typer.Exit(EXIT_REGRESSED)
+
+
+@app.command()
+def memory(
+    model: ModelArgument,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    mode: CountedModeOption = CountedMode.train,
+    dtype: DtypeOption = None,
+    pure: Pure = False,
+    optimizer: Annotated[
+        OptimizerChoice, typer.Option(help="Hold the state of this optimizer.")
+    ] = OptimizerChoice.adamw,
+    attention: AttentionOption = AttentionChoice.fused,
+    recompute: RecomputeOption = RecomputeChoice.none,
+    grad_accum: GradAccum = 1,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show the largest batch that should fit into this GPU."),
+    ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Count the kernels of this (auto: cuda with --gpu).")
+    ] = DeviceChoice.auto,
+    devices: Devices = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Predict what a step holds in memory, when it holds most, and what would make room.
+
+    Example: gptbench memory gpt2-xl -b 8 --dtype bf16 --gpu a100-sxm4-80gb
+    """
+    from gptbench import presets, room
+    from gptbench.config import Workload, check_fits_context, parse_dtype
+    from gptbench.memory import Setup
+    from gptbench.report import footprints
+
+    if gpu and device is DeviceChoice.cpu:
+        raise QuestionError(f"--gpu '{gpu}' and --device cpu contradict each other.")
+    config = presets.load(model)
+    allowed = _limit(gpu, devices) if gpu else None
+    multiplied = parse_dtype(dtype or (allowed.dtype if allowed else "float32"))
+    if pure and multiplied == "float32":
+        raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
+    work = Workload(
+        batch_size=batch_size or 1,
+        seq_len=seq_len or config.n_ctx,
+        mode=mode.value,
+        dtype=multiplied,
+        autocast=multiplied != "float32" and not pure,
+        attention=attention.value,
+        recompute=recompute.value,
+        grad_accum=grad_accum,
+    )
+    check_fits_context(config, work)
+    cuda = device is DeviceChoice.cuda or gpu is not None
+    case = room.Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
+    most = room.largest_batch(case, allowed) if allowed else None
+    if most and batch_size is None:
+        case = room.Case(config, work.with_batch(most), case.setup)
+    advice = room.advice(case, allowed)
+    tables = [footprints.ledger(case), footprints.moments(case.footprint)]
+    if allowed and most:
+        tables.append(footprints.fitting(most, allowed))
+    if advice:
+        tables.append(footprints.advice(advice, case.work.batch_size))
+    _show(format, tables, lambda: room.document(case, advice, most))
 
 
 @app.command()
@@ -401,9 +480,7 @@ def throughput(
     seq_len: SeqLen = None,
     mode: Mode = ModeChoice.train,
     dtype: DtypeOption = None,
-    pure: Annotated[
-        bool, typer.Option("--pure", help="Store weights in DTYPE too, instead of autocast.")
-    ] = False,
+    pure: Pure = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
     attention: AttentionOption = AttentionChoice.fused,
     recompute: RecomputeOption = RecomputeChoice.none,
@@ -523,6 +600,12 @@ def _roofs(gpu: str, devices: Path | None, dtype: str | None) -> Any:
     from gptbench import device, roofline
 
     return roofline.roofs(device.find(gpu, device.table(devices)), dtype)
+
+
+def _limit(gpu: str, devices: Path | None) -> Any:
+    from gptbench import device, room
+
+    return room.limit(device.find(gpu, device.table(devices)))
 
 
 def _check(config: Any, work: Any) -> list[dict[str, Any]]:

@@ -329,9 +329,12 @@ class Workload:
 
 
 def check_fits_context(model: ModelConfig, work: Workload) -> None:
-    """Raise QuestionError where the workload's sequences are longer than the model's context."""
+    """Raise QuestionError where the model has no learned position for the last tokens.
+
+    Turned or absent positions have no end: what a longer context costs can be asked.
+    """
     longest = max(work.lengths)
-    if longest > model.n_ctx:
+    if model.positions == "learned" and longest > model.n_ctx:
         how = "shorter --seq-lens" if work.seq_lens else f"--seq-len {model.n_ctx} or less"
         raise QuestionError(
             f"seq_len = {longest} is over the context of {model.name!r}, which is "

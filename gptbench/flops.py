@@ -394,5 +394,6 @@ def costed(cost: StepFlops) -> dict[str, float]:
         "backward": cost.backward,
         "recompute": cost.recompute,
         "step": cost.step,
+        "hardware": cost.hardware,
         "per_token": cost.per_token,
     }

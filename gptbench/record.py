@@ -315,7 +315,11 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """The record of a result.json. Raises QuestionError that names the file and what is wrong."""
+    """The record of a result.json, or of the folder that holds one.
+
+    Raises QuestionError that names the file and what is wrong.
+    """
+    path = path / "result.json" if path.is_dir() else path
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise QuestionError(f"'{path}' is over 1 GiB: no result of gptbench is that large.")

@@ -87,7 +87,10 @@ def _roofs(device: Device, dtype: str | None) -> Roofs:
             f"{have}."
         )
     if device.bandwidth_bytes_per_s is None:
-        raise UnavailableError(f"the table has no memory bandwidth for {device.id!r}.")
+        raise UnavailableError(
+            f"the table has no memory bandwidth for {device.id!r}. In a --devices file the column "
+            "is memory_bandwidth_gbs."
+        )
     peak = device.peaks[chosen]
     return Roofs(device.id, chosen, peak.flops_per_s, peak.source, device.bandwidth_bytes_per_s)
 

@@ -379,8 +379,24 @@ def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
     )
 
 
+def _refuse_hopeless(plan: _Plan) -> None:
+    """Raise OutOfMemoryError where weights and what trains them are more than all the memory.
+
+    A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
+    """
+    found, memory_bytes = memory.footprint(plan.model, plan.work), plan.detected.memory_bytes
+    kept = found.parameters + found.gradients + found.optimizer
+    if plan.detected.kind == "cpu" and kept > memory_bytes:
+        would = advice.what_would_fit(plan.model, plan.work, memory_bytes)
+        raise OutOfMemoryError(
+            f"{plan.model.name!r} keeps {gib(kept)} whatever the batch, and this machine has "
+            f"{gib(memory_bytes)}. {would}"
+        )
+
+
 def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measured:
     work = plan.work
+    _refuse_hopeless(plan)
     try:
         return runner.measure(_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:

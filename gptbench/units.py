@@ -56,7 +56,7 @@ def parse_flops_per_s(text: str) -> float:
 
 def parse_count(text: str) -> float:
     """How many are '300B', '1.5T', '868k' or '1e9'. Raises QuestionError otherwise."""
-    match = _COUNT.fullmatch(text)
+    match = _COUNT.fullmatch(text.replace(",", ""))
     if match is None or not TINIEST <= float(match[1]) <= HUGEST:
         raise QuestionError(f"{text!r} is not a number of tokens. Type one such as 868k or 300B.")
     return float(match[1]) * COUNTS[(match[2] or "").upper()]

@@ -442,3 +442,47 @@ def test_an_impossible_mfu_is_an_error_and_no_result(tmp_path):
 def test_no_colour_and_no_progress_where_nobody_watches(measured):
     _, done = measured
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_memory_json_has_the_published_keys(capsys):
+    status, out, _ = answer(capsys, "memory", "gpt2-small", "--gpu", "t4", "--format", "json")
+    document = json.loads(out)
+    assert status == 0
+    assert document["memory"]["parameters"] == 4 * 124_439_808
+    assert set(document["memory"]) >= {
+        "parameters", "gradients", "optimizer", "activations", "kv_cache", "logits", "total",
+    }  # fmt: skip
+    assert document["memory"]["total"] == max(m["total"] for m in document["moments"])
+    assert document["peak"] in {m["name"] for m in document["moments"]}
+    assert document["largest_batch"] >= 1
+    assert document["advice"][0]["saved_bytes"] >= document["advice"][-1]["saved_bytes"]
+
+
+def test_memory_says_that_it_predicts_and_when_most_is_held(capsys):
+    _, out, _ = answer(capsys, "memory", "gpt2-small", "-b", "8")
+    assert "Predicted" in out
+    assert "at the peak: backward, loss" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["gpt2-xl", "--gpu", "t4"], 4, "even batch 1 needs"),
+        (["gpt2-xl", "--gpu", "a100"], 2, "these differ in their memory"),
+        (["gpt2-small", "--pure"], 2, "--pure stores weights below float32"),
+        (["gpt2-small", "--gpu", "t4", "--device", "cpu"], 2, "contradict each other"),
+        (["gpt2-small", "--mode", "forward", "--recompute", "block"], 2, "no backward pass"),
+    ],
+)
+def test_memory_refuses_in_a_sentence(capsys, words, status, sentence):
+    found, out, said = answer(capsys, "memory", *words)
+    assert (found, out) == (status, "")
+    assert sentence in said
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "markdown"])
+def test_memory_of_a_decode_shows_its_cache(capsys, form):
+    words = ("memory", "llama-3-8b", "--mode", "decode", "--dtype", "bf16", "--pure")
+    status, out, _ = answer(capsys, *words, "--format", form)
+    assert status == 0
+    assert "KV cache" in out

@@ -33,6 +33,8 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
     ]
     totals = _ledger_totals(cost, found.total, work)
     step = f", {grouped(cost.step)} a training step" if cost.backward else ""
+    if cost.recompute:
+        step += f", {grouped(cost.hardware)} with recompute"
     active = f"A token meets {grouped(found.active)} of the {grouped(found.total)} parameters."
     return Table(
         title=f"{model.name}, {words.tokens(work)}, {grouped(found.total)} parameters",
@@ -46,12 +48,23 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
         rows=(*body, *totals),
         notes=(
             f"{CONVENTION} {RECOMPUTED[work.recompute]}",
+            *_masked(model, work),
             *_left_out(model, work),
             *((active,) if found.active != found.total else ()),
             f"Exactly {grouped(cost.forward)} FLOPs forward{step}.",
         ),
         total_rows=len(totals),
     )
+
+
+def _masked(model: ModelConfig, work: Workload) -> tuple[str, ...]:
+    """What the rows of this model and workload are not."""
+    notes = []
+    if any(model.windows) and work.mode != "decode":
+        notes.append("Windows are masks: while tokens are read they too are counted in full.")
+    if work.grad_accum > 1:
+        notes.append(f"The rows are of one of the {work.grad_accum} batches of a step.")
+    return tuple(notes)
 
 
 def _left_out(model: ModelConfig, work: Workload) -> tuple[str, ...]:

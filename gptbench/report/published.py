@@ -6,7 +6,10 @@ from gptbench.report import caveats
 from gptbench.report.results import rate
 from gptbench.report.table import Cell, Column, Quantity, Table, scaled, share
 from gptbench.units import duration, percent, si
-from gptbench.utilization import Reading
+from gptbench.utilization import Reading, Setting
+
+# Longer sequences than these are read, and seldom trained with.
+LONG = 8192
 
 RECOMPUTED = {
     "none": "HFU is the MFU: nothing is said to be computed again.",
@@ -64,7 +67,7 @@ def _notes(found: Answer) -> tuple[str, ...]:
     return (
         *timed,
         f"Peak of one GPU: {peak} ({by.peak_source.rstrip('.')}).",
-        f"{setting.seq_len} tokens a sequence; tokens/s are of all GPUs together.",
+        f"{setting.seq_len} tokens a sequence{_context(setting)}; tokens/s are of all GPUs together.",
         RECOMPUTED[setting.recompute],
         "'gptbench flops MODEL --conventions' shows the formulas.",
     )
@@ -150,3 +153,10 @@ def _without_peak(values: dict[str, float | int | str]) -> str:
     if use > 1:
         return f"By the GPU's own the use is {percent(use)}, which cannot be either."
     return f"Leave --peak out, and the use is {percent(use)}."
+
+
+def _context(setting: Setting) -> str:
+    """A hint where attention weighs by a length that few train with."""
+    if setting.seq_len < setting.model.n_ctx or setting.seq_len <= LONG:
+        return ""
+    return ", the whole context (type --seq-len for what was trained with)"

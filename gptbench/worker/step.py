@@ -55,7 +55,7 @@ def training_step(model: nn.Module, work: Workload, device: torch.device) -> Ste
 
     def step(tokens: Tensor) -> Tensor:
         for batch in tokens.chunk(work.grad_accum):
-            with _casting(work, device):
+            with casting(work, device):
                 loss = next_token_loss(model(batch[:, :-1]), batch[:, 1:]) / work.grad_accum
             torch.autograd.backward(scaler.scale(loss))
         scaler.step(optimizer)
@@ -71,13 +71,14 @@ def forward_step(model: nn.Module, work: Workload, device: torch.device) -> Step
 
     @torch.inference_mode()
     def step(tokens: Tensor) -> Tensor:
-        with _casting(work, device):
+        with casting(work, device):
             return next_token_loss(model(tokens[:, :-1]), tokens[:, 1:])
 
     return step
 
 
-def _casting(work: Workload, device: torch.device) -> AbstractContextManager[object]:
+def casting(work: Workload, device: torch.device) -> AbstractContextManager[object]:
+    """Around a forward pass: mixed precision, where the workload asks for it."""
     if not work.autocast:
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, work.dtype))

@@ -1,0 +1,146 @@
+"""The tables of the byte ledger: what a step holds, when, and what would make room."""
+
+from collections.abc import Iterable
+
+from gptbench.memory import Component, Footprint, Moment
+from gptbench.report import words
+from gptbench.report.table import DASH, Cell, Column, Quantity, Table
+from gptbench.room import Advice, Case, Limit
+from gptbench.units import gib, grouped
+
+PREDICTED = "Predicted by arithmetic, not measured."
+KERNELS = {
+    "cpu": "Kernels of a CPU.",
+    "cuda": "Kernels of CUDA; the driver's own memory comes on top.",
+}
+
+
+def size(number: int) -> Cell:
+    """Bytes, or a dash for none."""
+    return Quantity(number, gib(number)) if number else DASH
+
+
+def ledger(case: Case) -> Table:
+    """Everything that a step holds, tensor by tensor, and the most at once."""
+    held = case.footprint
+    stored = f"{grouped(held.parameters // _stored(case))} × {_stored(case)} bytes"
+    before: list[tuple[Cell, ...]] = [("parameters", stored, "", size(held.parameters))]
+    if case.work.mode == "train":
+        before += [
+            ("gradients", stored, "", size(held.gradients)),
+            ("optimizer", case.setup.optimizer, "", size(held.optimizer)),
+        ]
+    totals = _totals(held)
+    return Table(
+        title=f"{case.model.name}, {words.workload(case.work)}: {gib(held.total)} at the peak",
+        columns=(
+            Column("kept"),
+            Column("tensors"),
+            Column("a layer", right=True, unit="bytes"),
+            Column("in all", right=True, unit="bytes"),
+        ),
+        rows=(*before, *map(_component, held.components), *totals),
+        notes=(f"{PREDICTED} {KERNELS[case.setup.kind]}",),
+        total_rows=len(totals),
+    )
+
+
+def _stored(case: Case) -> int:
+    return 4 if case.work.autocast or case.work.dtype == "float32" else 2
+
+
+def _component(row: Component) -> tuple[Cell, ...]:
+    count = row.layers * row.tensors
+    in_layer = size(row.layer_bytes) if row.layers > 1 else ""
+    return (row.name, f"{count} × {list(row.shape)} × {row.size}", in_layer, size(row.total_bytes))
+
+
+def _totals(held: Footprint) -> list[tuple[Cell, ...]]:
+    peak = held.peak
+    rows: list[tuple[Cell, ...]] = [
+        ("activations", "all of these tensors", "", size(held.activations)),
+        ("logits", "of the loss, while it works", "", size(held.logits)),
+        ("KV cache", "", "", size(held.kv_cache)),
+        ("overhead", "cuBLAS workspaces", "", size(peak.overhead)),
+    ]
+    known = [row for row in rows if row[-1] != DASH]
+    return [*known, ("total", f"at the peak: {peak.name}", "", size(peak.total))]
+
+
+def moments(held: Footprint) -> Table:
+    """The step from its start to its end; of layers, the one at which most is held."""
+    shown = _largest_of_each(held)
+    return Table(
+        title="Moments of the step",
+        columns=(
+            Column("moment"),
+            Column("gradients", right=True, unit="bytes"),
+            Column("activations", right=True, unit="bytes"),
+            Column("logits", right=True, unit="bytes"),
+            Column("temporary", right=True, unit="bytes"),
+            Column("total", right=True, unit="bytes"),
+            Column("peak"),
+        ),
+        rows=tuple(
+            (
+                moment.name,
+                size(moment.gradients),
+                size(moment.activations),
+                size(moment.logits),
+                size(moment.temporary),
+                size(moment.total),
+                "peak" if moment == held.peak else "",
+            )
+            for moment in shown
+        ),
+        notes=("Parameters and the optimizer's state are held throughout, and in every total.",),
+    )
+
+
+def _largest_of_each(held: Footprint) -> Iterable[Moment]:
+    """The moments in their order, with one for all layers of a direction."""
+    found: dict[str, Moment] = {}
+    for moment in held.moments:
+        kind = moment.name.rstrip("0123456789")
+        if kind not in found or moment.total > found[kind].total:
+            found[kind] = moment
+    return found.values()
+
+
+def advice(found: tuple[Advice, ...], batch_size: int) -> Table:
+    """What would make room, most first."""
+    sized = any(one.largest_batch is not None for one in found)
+    batch = (Column("largest batch", right=True),) if sized else ()
+    rows = [
+        (
+            one.option,
+            size(one.saved_bytes),
+            size(one.total_bytes),
+            *((grouped(one.largest_batch),) if one.largest_batch is not None else ()),
+        )
+        for one in found
+    ]
+    return Table(
+        title=f"What would make room at batch {batch_size}, each alone",
+        columns=(
+            Column("change"),
+            Column("saves", right=True, unit="bytes"),
+            Column("total then", right=True, unit="bytes"),
+            *batch,
+        ),
+        rows=tuple(rows),
+    )
+
+
+def fitting(most: int, allowed: Limit) -> Table:
+    """The largest batch that should fit into a device."""
+    return Table(
+        title=f"Largest batch that should fit into {allowed.device}: {grouped(most)}",
+        columns=(
+            Column("device"),
+            Column("limit", right=True),
+            Column("largest batch", right=True),
+        ),
+        rows=((allowed.device, size(allowed.size_bytes), Quantity(most, grouped(most))),),
+        notes=("A prediction. 'gptbench throughput --auto-batch' proves it on the device itself.",),
+    )
