@@ -23,6 +23,7 @@ def document(model: ModelConfig, work: Workload, roofs: Roofs | None = None) -> 
         "traffic": [_traffic(part, roofs) for part in roofline.traffic(model, work)],
         "roofs": None if roofs is None else {**asdict(roofs), "ridge": roofs.ridge},
         "conventions": conventions.counts(model, work),
+        "formulas": {c.key: {"formula": c.formula, "source": c.source} for c in conventions.TABLE},
         "checks": [],
     }
 

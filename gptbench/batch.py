@@ -1,5 +1,7 @@
 """The largest batch that fits, proven by two trials: N ran, and N + 1 did not.
 
+Of multiples of a number M, N ran and N + M did not.
+
 Pure over `probe`, which tries a batch size in a fresh process; in one process a failed trial
 leaves memory behind that makes the next one fail too.
 """
@@ -16,6 +18,10 @@ LARGEST = 1 << 20
 # Extrapolating further than this from what was seen is guessing.
 MAX_LEAP = 8
 
+# Parts of the predicted edge that are tried first. Far enough apart for a slope, and small enough
+# to be quick: a trial costs as much as it has sequences.
+FIRST_SHARES = (1 / 8, 0.35)
+
 # After so many probes the memory is no line in the batch size: halve the gap instead.
 BISECT_AFTER = 14
 
@@ -30,30 +36,35 @@ class Limit:
 
 @dataclass(slots=True)
 class _Search:
-    """What is known so far. `fits` is the largest that ran, `fails` the smallest that did not."""
+    """What is known so far, in multiples.
+
+    `fits` is the largest that ran, `fails` the smallest that did not.
+    """
 
     largest: int
+    multiple: int
     probes: list[Probe] = field(default_factory=list)
 
     @property
     def fits(self) -> int:
-        return max((p.batch_size for p in self.probes if p.fits), default=0)
+        return max((p.batch_size for p in self.probes if p.fits), default=0) // self.multiple
 
     @property
     def fails(self) -> int | None:
-        return min((p.batch_size for p in self.probes if not p.fits), default=None)
+        failed = [p.batch_size // self.multiple for p in self.probes if not p.fits]
+        return min(failed, default=None)
 
     @property
     def done(self) -> bool:
         return self.fits >= self.largest or self.fails == self.fits + 1
 
     def line(self) -> tuple[float, float] | None:
-        """(bytes at no sequence, bytes a sequence) through the largest that ran and one well below.
+        """(bytes at no sequence, bytes a multiple) through the largest that ran and one well below.
 
         Two neighbours would make a slope of the allocator's rounding.
         """
         ran = sorted(
-            (p.batch_size, p.peak_memory_bytes)
+            (p.batch_size // self.multiple, p.peak_memory_bytes)
             for p in self.probes
             if p.fits and p.peak_memory_bytes is not None
         )
@@ -70,27 +81,53 @@ def search(
     limit: Limit,
     prior: tuple[float, float],
     largest: int = LARGEST,
+    multiple: int = 1,
 ) -> BatchSearch:
-    """The certified largest batch size up to `largest`.
+    """The certified largest batch size up to `largest` that is a multiple of `multiple`.
 
     `prior` is the predicted memory as (bytes at no sequence, bytes a sequence): it chooses the
     first two trials, the line through what was then seen chooses the rest, and only trials decide.
-    Raises OutOfMemoryError where not even one sequence fits.
+    Raises OutOfMemoryError where not even one multiple fits; a probe that raises ends the search.
     """
-    known = _Search(largest=largest)
-    guess = (limit.size_bytes - prior[0]) / prior[1]
-    step_up = step_down = 1
-    for first in (guess / 8, 0.6 * guess):
-        b = _between(1, int(first), largest)
+    known = _Search(largest=max(1, largest // multiple), multiple=multiple)
+
+    def attempt(multiples: int) -> None:
+        known.probes.append(probe(multiples * multiple))
+
+    _first_two(known, attempt, (limit.size_bytes - prior[0]) / (prior[1] * multiple))
+    _close_in(known, attempt, limit)
+    if known.fits == 0:
+        raise OutOfMemoryError(_nothing_fits(known, limit, prior))
+    return BatchSearch(
+        max_batch_size=known.fits * multiple,
+        limit_bytes=limit.size_bytes,
+        limit_source=limit.source,
+        probes=tuple(known.probes),
+        stopped_by="out of memory" if known.fails == known.fits + 1 else "largest asked for",
+        multiple=multiple,
+    )
+
+
+def _first_two(known: _Search, attempt: Callable[[int], None], guess: float) -> None:
+    """Two trials well below the predicted edge, for the slope and the intercept of the memory."""
+    for share in FIRST_SHARES:
+        b = _between(1, int(share * guess), known.largest)
         if known.done or b <= known.fits or (known.fails is not None and b >= known.fails):
             continue
-        known.probes.append(probe(b))
+        attempt(b)
+
+
+def _close_in(known: _Search, attempt: Callable[[int], None], limit: Limit) -> None:
+    """Trials at the edge that the line through what was seen points to, until it is found."""
+    step_up = step_down = 1
     while not known.done:
         low, high, line = known.fits, known.fails, known.line()
         b = 2 * low if high is None else (low + high) // 2
         if line is not None:
             b = int((limit.size_bytes - line[0]) / line[1])
-            b = min(b, MAX_LEAP * low)
+            # One too many costs less than one too few: it runs out before its step is over, and
+            # is half of the certificate either way.
+            b = min(b + (high is None), MAX_LEAP * low)
         if high is not None and b >= high:
             b, step_down = high - step_down, 2 * step_down
         elif b <= low:
@@ -99,16 +136,7 @@ def search(
             b = _between(low + 1, b, high - 1)
             if len(known.probes) > BISECT_AFTER:
                 b = (low + high) // 2
-        known.probes.append(probe(_between(1, b, largest)))
-    if known.fits == 0:
-        raise OutOfMemoryError(_nothing_fits(known, limit, prior))
-    return BatchSearch(
-        max_batch_size=known.fits,
-        limit_bytes=limit.size_bytes,
-        limit_source=limit.source,
-        probes=tuple(known.probes),
-        stopped_by="out of memory" if known.fails == known.fits + 1 else "largest asked for",
-    )
+        attempt(_between(1, b, known.largest))
 
 
 def _between(low: int, value: int, high: int) -> int:
@@ -116,9 +144,11 @@ def _between(low: int, value: int, high: int) -> int:
 
 
 def _nothing_fits(known: _Search, limit: Limit, prior: tuple[float, float]) -> str:
-    reason = next(p.reason for p in known.probes if p.batch_size == 1)
+    least = known.multiple
+    reason = next(p.reason for p in known.probes if p.batch_size == least)
+    needed = prior[0] + prior[1] * least
+    need = f"about {gib(needed)} are needed" if needed > limit.size_bytes else "it needs more"
     return (
-        f"even batch 1 does not fit into {gib(limit.size_bytes)} ({limit.source}): about "
-        f"{gib(prior[0] + prior[1])} are needed ({reason}). Type a smaller --seq-len, a smaller "
-        "model, or a larger --memory-limit."
+        f"even batch {least} does not fit: {need}, and the limit is {gib(limit.size_bytes)} "
+        f"({limit.source}). It ended so: {reason}."
     )

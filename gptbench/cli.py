@@ -80,6 +80,13 @@ class AttentionChoice(StrEnum):
     math = "math"
 
 
+class AutoBatchChoice(StrEnum):
+    """Which of the batch sizes that fit is used."""
+
+    largest = "largest"
+    throughput = "throughput"
+
+
 class OptimizerChoice(StrEnum):
     """Whose state is held."""
 
@@ -99,7 +106,10 @@ class DeviceChoice(StrEnum):
 
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A preset's name, or a preset file (.toml).")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A preset, a preset file, or a config.json or its folder."
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -218,7 +228,7 @@ def flops(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A preset, a preset file, or your own module:factory."
+            metavar="MODEL", help="A preset, a .toml, a config.json, or your own module:factory."
         ),
     ],
     batch_size: BatchSize = None,
@@ -257,7 +267,7 @@ def flops(
     Example: gptbench flops net:build --input-shape 1x1024
     """
     traced = _of_trace(input_shape, input_dtype, input, depth)
-    if ":" in model:
+    if ":" in model and not os.path.exists(model):  # noqa: PTH110, Path's raises for odd names
         _refuse(
             "is for presets",
             {
@@ -265,6 +275,7 @@ def flops(
                 "--dtype": dtype, "--check": check or None, "--layers": by_layer or None,
                 "--conventions": others or None, "--recompute": recompute.value != "none" or None,
                 "--grad-accum": grad_accum > 1 or None,
+                "--attention": attention.value != "fused" or None,
             },
         )  # fmt: skip
         _trace(model, mode, format, traced)
@@ -275,11 +286,11 @@ def flops(
     from gptbench.report import ledgers
 
     config = presets.load(model)
-    lengths = parse_lengths(seq_lens) if seq_lens else ()
+    lengths = () if seq_lens is None else parse_lengths(seq_lens)
     if lengths and seq_len:
         raise QuestionError("--seq-len and --seq-lens contradict each other. Type one of them.")
-    multiplied = parse_dtype(dtype) if dtype else None
-    roofs = _roofs(gpu, devices, multiplied) if gpu else None
+    multiplied = None if dtype is None else parse_dtype(dtype)
+    roofs = None if gpu is None else _roofs(gpu, devices, multiplied)
     work = Workload(
         batch_size=batch_size or 1,
         seq_len=sum(lengths) or seq_len or config.n_ctx,
@@ -303,7 +314,7 @@ def flops(
         tables.append(conventions.counts(config, work))
     checks = _check(config, work) if check else []
     if checks:
-        tables.append(ledgers.checks(checks))
+        tables.append(ledgers.checks(checks, config, work))
 
     def document() -> Any:
         from gptbench import analysis
@@ -445,14 +456,26 @@ def mfu(
 def throughput(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="A preset or a preset file (default: one to suit)."),
+        typer.Argument(
+            metavar="[MODEL]", help="A preset, a .toml, a config.json (default: one to suit)."
+        ),
     ] = None,
     gpu: Annotated[
         str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
     ] = None,
     auto_batch: Annotated[
-        bool, typer.Option("--auto-batch", help="Find the largest batch that fits, and use it.")
-    ] = False,
+        AutoBatchChoice | None,
+        typer.Option(
+            metavar="[=throughput]",
+            help="Find the largest batch that fits, or the smallest within 1% of the fastest.",
+        ),
+    ] = None,
+    batch_multiple: Annotated[
+        int, typer.Option(metavar="M", min=1, help="Find a multiple of M.")
+    ] = 1,
+    max_batch_size: Annotated[
+        int | None, typer.Option(metavar="B", min=1, help="Find no batch larger than B.")
+    ] = None,
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     mode: Mode = ModeChoice.train,
@@ -500,7 +523,9 @@ def throughput(
         model=model,
         gpu=gpu,
         device=device.value,
-        auto_batch=auto_batch,
+        auto_batch=auto_batch.value if auto_batch else None,
+        batch_multiple=batch_multiple,
+        max_batch_size=max_batch_size,
         batch_size=batch_size,
         seq_len=seq_len,
         mode=mode.value,
@@ -618,13 +643,13 @@ def _trace(target: str, mode: CountedMode, format: Format, options: dict[str, An
     inputs.parse_target(target)
     if mode.value not in ("train", "forward"):
         raise QuestionError(f"--mode {mode.value} is for presets. Type --mode forward.")
-    if options["--input-shape"] is None:
+    shape, named = options["--input-shape"], options["--input"] or ()
+    if shape is None and not named:
         raise QuestionError(f"'{target}' needs an input. Type --input-shape 1x1024, or another.")
-    first = inputs.Input(
-        shape=inputs.parse_shape(options["--input-shape"]),
-        dtype=inputs.parse_dtype(options["--input-dtype"] or "int64"),
-    )
-    given = (first, *map(inputs.parse_named, options["--input"] or ()))
+    given = tuple(map(inputs.parse_named, named))
+    if shape is not None:
+        dtype = inputs.parse_dtype(options["--input-dtype"] or "int64")
+        given = (inputs.Input(shape=inputs.parse_shape(shape), dtype=dtype), *given)
     task = record.TraceTask(
         target=target, inputs=given, mode="train" if mode is CountedMode.train else "forward"
     )
@@ -676,6 +701,8 @@ def _show_results(format: Format, records: Sequence[Any], convention: Any) -> No
         tables.append(results.result(rec, result))
         if rec.batch_search is not None:
             tables.append(results.probes(rec.batch_search))
+            if rec.batch_search.curve:
+                tables.append(results.speeds(rec.batch_search, rec.workload))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     _show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()
@@ -737,7 +764,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        status = app(args=words, prog_name="gptbench", standalone_mode=False)
+        status = app(args=_completed(words), prog_name="gptbench", standalone_mode=False)
     except UsageError as error:
         error.show()
         return EXIT_QUESTION
@@ -746,6 +773,11 @@ def _run(words: list[str]) -> int:
     if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return status if isinstance(status, int) else EXIT_DONE
+
+
+def _completed(words: list[str]) -> list[str]:
+    """The words with the value that --auto-batch alone leaves out: typer knows no optional ones."""
+    return ["--auto-batch=largest" if word == "--auto-batch" else word for word in words]
 
 
 def _complain(sentence: str) -> None:

@@ -16,6 +16,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["fused", "math"]
 Recompute = Literal["none", "attention", "block"]
 
+# Far beyond what was ever built: a slip of the keyboard shall not run for hours.
+LARGEST_SIZE = 10**9
+MOST_LAYERS = 10_000
+
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 DTYPE_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
@@ -89,6 +93,11 @@ class ModelConfig:
             self._require(getattr(self, size) >= 1, size, "must be at least 1")
         for size in _SIZES_WITH_DEFAULT:
             self._require(getattr(self, size) >= 0, size, "must not be negative")
+        for size in _SIZES:
+            sane = getattr(self, size) <= LARGEST_SIZE
+            self._require(sane, size, f"must be at most {LARGEST_SIZE:,}")
+        layers = f"must be at most {MOST_LAYERS:,}"
+        self._require(self.n_layers <= MOST_LAYERS, "n_layers", layers)
         self._fill_in()
         self._check_attention()
         self._check_norms()
@@ -100,7 +109,7 @@ class ModelConfig:
         """Replace zeroes that stand for the usual choice."""
         if not self.d_head:
             whole = self.d_model % self.n_heads == 0
-            heads = f"must divide d_model = {self.d_model}, or d_head must be given"
+            heads = f"must divide d_model = {self.d_model} where no d_head is given"
             self._require(whole, "n_heads", heads)
             self._default("d_head", self.d_model // self.n_heads)
         self._default("d_embed", self.d_model)
@@ -195,6 +204,7 @@ class ModelConfig:
         return self.n_layers - len(self.dense_layers) if self.n_experts else 0
 
 
+_SIZES = tuple(f.name for f in fields(ModelConfig) if f.type is int)
 _SIZES_WITH_DEFAULT = tuple(f.name for f in fields(ModelConfig) if f.type is int and f.default == 0)
 
 _TYPE_WORDS: dict[Any, str] = {
@@ -224,7 +234,9 @@ class ModelFieldError(QuestionError):
 
     def __init__(self, model: str, field: str, value: object, rule: str) -> None:
         self.field, self.value, self.rule = field, value, rule
-        super().__init__(f"model {model!r}: {field} = {value!r} {rule}.")
+        # As TOML and JSON write a list.
+        shown = list(value) if isinstance(value, tuple) else value
+        super().__init__(f"model {model!r}: {field} = {shown!r} {rule}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,8 +267,11 @@ class Workload:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seq_len", "grad_accum"):
-            if getattr(self, name) < 1:
-                raise QuestionError(f"{name} = {getattr(self, name)} must be at least 1.")
+            value = getattr(self, name)
+            if value < 1:
+                raise QuestionError(f"{name} = {value} must be at least 1.")
+            if value > LARGEST_SIZE:
+                raise QuestionError(f"{name} is over {LARGEST_SIZE:,}: no machine runs that.")
         if self.tf32 and self.dtype != "float32":
             raise QuestionError(
                 f"--tf32 multiplies float32 numbers, but the dtype is {self.dtype!r}. "
@@ -314,12 +329,16 @@ class Workload:
 
 
 def check_fits_context(model: ModelConfig, work: Workload) -> None:
-    """Raise QuestionError where the workload's sequences are longer than the model's context."""
+    """Raise QuestionError where the model has no learned position for the last tokens.
+
+    Turned or absent positions have no end: what a longer context costs can be asked.
+    """
     longest = max(work.lengths)
-    if longest > model.n_ctx:
+    if model.positions == "learned" and longest > model.n_ctx:
+        how = "shorter --seq-lens" if work.seq_lens else f"--seq-len {model.n_ctx} or less"
         raise QuestionError(
             f"seq_len = {longest} is over the context of {model.name!r}, which is "
-            f"{model.n_ctx}. Type --seq-len {model.n_ctx} or less."
+            f"{model.n_ctx}. Type {how}."
         )
 
 

@@ -192,34 +192,53 @@ TABLE = (
     Convention(
         "megatron",
         "6·(M − V·D + V'·D) + 6·L·N·H·T",
-        "Megatron-LM, training.py",
+        "NVIDIA/Megatron-LM, training.py",
         _megatron,
     ),
-    Convention("nanogpt", "6·(P − n_ctx·D) + 12·L·N·H·T", "nanoGPT, model.py", _nanogpt),
-    Convention("nanochat", "6·M + 12·L·N·H·T", "nanochat, gpt.py", _nanochat),
-    Convention("llmc", "6·P' + 6·L·D·T", "llm.c, train_gpt2.cu", _llmc),
+    Convention(
+        "nanogpt", "6·(P − n_ctx·D) + 12·L·N·H·T", "karpathy/nanoGPT 3adf61e, model.py", _nanogpt
+    ),
+    Convention("nanochat", "6·M + 12·L·N·H·T", "karpathy/nanochat 92d63d4, gpt.py", _nanochat),
+    Convention("llmc", "6·P' + 6·L·D·T", "karpathy/llm.c f1e2ace, train_gpt2.cu", _llmc),
     Convention(
         "llm_foundry",
         "6·P + 12·L·D·T",
-        "llm-foundry, modeling_mpt.py",
+        "mosaicml/llm-foundry 8c8dd48, modeling_mpt.py",
         _llm_foundry,
     ),
     Convention(
         "torchtitan",
         "6·P + 12·L·N·H·T",
-        "torchtitan, models/utils.py",
+        "pytorch/torchtitan b5bcd76, models/utils.py",
         _torchtitan,
     ),
     Convention(
         "maxtext",
         "6·M + 6·L·N·H·T",
-        "MaxText, since July 2025",
+        "AI-Hypercomputer/maxtext, since #1988",
         _maxtext,
     ),
-    Convention("litgpt", "6·P + 20·L·D·T", "litgpt, utils.py", _litgpt),
+    Convention("litgpt", "6·P + 20·L·D·T", "Lightning-AI/litgpt 2685705, utils.py", _litgpt),
 )
 BY_KEY = {convention.key: convention for convention in TABLE}
 EXACT = BY_KEY["exact"]
+
+
+# Peers whose own code adds a whole forward pass, head and all, for blocks that are run again.
+WHOLE_FORWARD = ("llm_foundry",)
+
+
+def recomputed_share(model: ModelConfig, work: Workload, convention: Convention = EXACT) -> float:
+    """FLOPs that are computed again, as a share of the model FLOPs of the step.
+
+    The ledger's, which like Megatron-LM's paper leaves the head out of 'block', unless the
+    convention has a rule of its own. 'attention' is 4·L·N·H·T a token (Korthikanti et al., eq. 9,
+    have three times as much).
+    """
+    if work.recompute == "block" and convention.key in WHOLE_FORWARD:
+        return 1 / 3
+    cost = flops.step_flops(model, work)
+    return cost.recompute / cost.step
 
 
 def named(key: str) -> Convention:

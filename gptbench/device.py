@@ -116,7 +116,7 @@ def find(text: str, devices: tuple[Device, ...]) -> tuple[Device, ...]:
         return (reported,)
     names = dict.fromkeys(name for d in devices for name in (d.id.split("-")[0], d.id))
     raise UnknownNameError(
-        "GPU", text, names, "'gptbench gpus' shows the table; --peak 125TFLOP/s states a peak."
+        "GPU", text, names, "'gptbench gpus' shows the table; --devices FILE adds rows to it."
     )
 
 

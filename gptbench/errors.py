@@ -6,6 +6,7 @@ GptbenchError
 ├── UnavailableError       it could not be done here                           exit 4
 │   ├── OutOfMemoryError   not even the smallest batch fits
 │   ├── WorkerDiedError    a worker process ended without an answer
+│   ├── WorkerHungError    a worker process took longer than it could need
 │   └── ImpossibleMfuError more than 100% of a peak that is sure
 └── NotComparableError     other device or workload, or a baseline is missing  exit 5
 
@@ -55,6 +56,10 @@ class OutOfMemoryError(UnavailableError):
 
 class WorkerDiedError(UnavailableError):
     """A worker process ended without an answer: its signal or status, and its last words."""
+
+
+class WorkerHungError(UnavailableError):
+    """A worker process took longer than any that works could need, and was ended."""
 
 
 class ImpossibleMfuError(UnavailableError):

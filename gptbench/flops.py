@@ -97,8 +97,15 @@ def matmuls(model: ModelConfig, work: Workload) -> tuple[Matmul, ...]:
         *_attention_output(model, tokens),
         *_mlp(model, tokens),
         *_experts(model, tokens),
-        *_head(model, work.sequences if work.mode in ("prefill", "decode") else tokens),
+        *_head(model, logits(work)),
     )
+
+
+def logits(work: Workload) -> int:
+    """Rows of the head: every token, or the last of each sequence where only the next is wanted."""
+    if work.mode in ("prefill", "decode"):
+        return work.sequences
+    return work.batch_size * work.queries
 
 
 def _embedding(model: ModelConfig, tokens: int) -> Iterator[Matmul]:
@@ -214,12 +221,17 @@ def _head(model: ModelConfig, rows: int) -> Iterator[Matmul]:
     yield Matmul("unembed", 1, rows, W, V, 1, 0 if model.tied_head else 1, model.head_bias)
 
 
+def norms_in_blocks(model: ModelConfig) -> int:
+    """Norms of the stream in all layers, without the one before the head."""
+    return (4 if model.norm_placement == "sandwich" else 2) * model.n_layers
+
+
 def vectors(model: ModelConfig) -> tuple[Vectors, ...]:
     """The parameters beside the matrix products: token and position tables, norms, sinks."""
     L, D = model.n_layers, model.d_model
     N, K, H = model.n_heads, model.n_kv_heads, model.d_head
     each = model.norm_scale + model.norm_bias
-    norms = (4 if model.norm_placement == "sandwich" else 2) * L + model.final_norm
+    norms = norms_in_blocks(model) + model.final_norm
     q, k = {"none": (0, 0), "head": (H, H), "width": (N * H, K * H)}[model.qk_norm]
     found = (
         Vectors("embed.tokens", model.vocab_size, model.d_embed),
@@ -352,6 +364,16 @@ def early_stopped(model: ModelConfig, work: Workload) -> int:
     return work.grad_accum * forward_flops(r for r in rows if r.name.startswith(left_out))
 
 
+def fused_recompute(model: ModelConfig, work: Workload) -> int:
+    """FLOPs of the scores that fused attention computes again in the backward pass.
+
+    It never wrote them (Dao et al. 2022, FlashAttention, arXiv:2205.14135, algorithm 4): five
+    products in the backward pass instead of four.
+    """
+    rows = matmuls(model, work)
+    return work.grad_accum * forward_flops(r for r in rows if r.name.startswith("attn.scores"))
+
+
 def _never(_row: Matmul) -> bool:
     return False
 
@@ -372,5 +394,6 @@ def costed(cost: StepFlops) -> dict[str, float]:
         "backward": cost.backward,
         "recompute": cost.recompute,
         "step": cost.step,
+        "hardware": cost.hardware,
         "per_token": cost.per_token,
     }

@@ -7,7 +7,7 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import conventions, device, flops, record, stats
+from gptbench import conventions, curve, device, flops, record, stats
 from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
 from gptbench.flops import Parameters, StepFlops
@@ -90,8 +90,7 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         peak_flops_per_s=peak,
         model_flops_per_s=cost.step * steps_per_s,
         mfu=share_of(peak, cost.step),
-        # Of what the papers count as recomputed, PyTorch leaves out what nothing needs.
-        hfu=share_of(peak, cost.hardware - flops.early_stopped(model, work)),
+        hfu=share_of(peak, cost.hardware),
         achievable_mfu=share_of(achievable, cost.step),
         outliers_mild=mild,
         outliers_severe=severe,
@@ -103,11 +102,9 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
 
 
 def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metrics:
-    """The metrics with another count of the same work; nothing measured changes.
-
-    What was recomputed keeps its share of the step.
-    """
+    """The metrics with another count of the same work; nothing measured changes."""
     per_token = conventions.counts(rec.model, rec.workload)[convention.key]
+    again = conventions.recomputed_share(rec.model, rec.workload, convention)
 
     def recounted(value: float | None) -> float | None:
         return None if value is None else value * per_token / metrics.flops_per_token
@@ -118,7 +115,7 @@ def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metric
         flops_per_token=per_token,
         model_flops_per_s=metrics.window_tokens_per_s * per_token,
         mfu=recounted(metrics.mfu),
-        hfu=recounted(metrics.hfu),
+        hfu=None if metrics.mfu is None else (recounted(metrics.mfu) or 0.0) * (1 + again),
         achievable_mfu=recounted(metrics.achievable_mfu),
     )
 
@@ -162,6 +159,10 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
     if metrics.outliers_severe:
         total = len(rec.measurement.step_ns)
         found.append(Caveat("outliers", {"severe": metrics.outliers_severe, "steps": total}))
+    skipped = flops.early_stopped(rec.model, rec.workload)
+    if skipped and metrics.hfu is not None:
+        ran = metrics.hfu * (1 - skipped / metrics.flops.hardware)
+        found.append(Caveat("early-stop", {"flops": skipped, "hfu": ran}))
     if metrics.step_time_s.n < FEW_STEPS:
         found.append(Caveat("few-steps", {"steps": metrics.step_time_s.n}))
     return replace(metrics, caveats=tuple(found))
@@ -211,8 +212,25 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
             "stall_share": metrics.stall_share,
             "samples": [ns / 1e9 for ns in rec.measurement.step_ns],
             "caveats": [{"code": c.code, **c.values} for c in metrics.caveats],
+            "batch_curve": _curve(rec),
         },
     }
+
+
+def _curve(rec: Record) -> list[dict[str, float | int | None]]:
+    """Tokens/s of the batch sizes that were timed, from the slowest round to the fastest."""
+    points = rec.batch_search.curve if rec.batch_search else ()
+    speeds = [(point, curve.tokens_per_s(point, rec.workload)) for point in points]
+    return [
+        {
+            "batch_size": point.batch_size,
+            "tokens_per_s": speed.median,
+            "low": speed.low,
+            "high": speed.high,
+            "peak_memory_bytes": point.peak_memory_bytes,
+        }
+        for point, speed in speeds
+    ]
 
 
 def _interval(interval: stats.Interval) -> dict[str, float | int | str]:

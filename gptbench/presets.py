@@ -30,6 +30,11 @@ def load(model: str) -> ModelConfig:
     does not read, and UnknownNameError with the nearest names for a preset that is not there.
     """
     path = Path(model)
+    if path.suffix == ".py":
+        raise QuestionError(
+            f"'{model}' is Python. Type {model}:NAME --input-shape 1x1024, with the NAME of what "
+            "builds the module."
+        )
     if path.suffix == ".toml":
         return _only(read(path), path)
     if path.suffix == ".json" or os.sep in model:
@@ -107,4 +112,7 @@ def _only(models: dict[str, ModelConfig], path: Path) -> ModelConfig:
     if len(models) == 1:
         return next(iter(models.values()))
     names = ", ".join(models) or "none"
-    raise QuestionError(f"'{path}' must hold one model, but holds {len(models)}: {names}.")
+    raise QuestionError(
+        f"'{path}' must hold one model, but holds {len(models)}: {names}. "
+        "Copy one table into a file of its own."
+    )

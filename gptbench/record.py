@@ -4,7 +4,8 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 `metrics` whenever it is read, so that a corrected peak or formula repairs old records; the JSON
 file carries them too, for readers who have no gptbench.
 
-Schema history: 1 (gptbench 0.1.0) the first.
+Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
+they are missing the multiple is 1 and no curve was measured.
 """
 
 import json
@@ -59,7 +60,8 @@ class MeasureTask:
 
     `steps` None: as many as fill `window_s`, at least `min_steps`. `data` None: the Python
     standard library's own source. `memory_limit_bytes` is a real limit on what the process may
-    allocate from then on.
+    allocate from then on. `prime` puts one step of a single sequence in front of everything, after
+    which the optimizer's state is in place: what does not fit then fails in its first step.
     """
 
     model: ModelConfig
@@ -72,6 +74,7 @@ class MeasureTask:
     window_s: float
     data: str | None
     memory_limit_bytes: int | None
+    prime: bool = False
     seed: int = 1
 
 
@@ -98,7 +101,7 @@ class Check:
 
     tool: str
     attention: str
-    direction: Literal["forward", "backward"]
+    direction: Literal["forward", "backward", "backward and recompute"]
     flops: int
     expected: int
     operators: tuple[OperatorCount, ...]
@@ -253,11 +256,37 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Steps that one process ran one after another, and the wall time of all of them."""
+
+    steps: int
+    window_ns: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.window_ns < 1:
+            raise ValueError("a round has at least one step, and every step takes time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """How fast a batch size is: rounds of steps, each in a process of its own, and its memory."""
+
+    batch_size: int
+    rounds: tuple[Round, ...]
+    peak_memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or not self.rounds:
+            raise ValueError("a point of the curve has a batch size and at least one round")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSearch:
     """The largest batch that trains, with both certificates among the probes.
 
-    `max_batch_size` ran and `max_batch_size + 1` did not, unless `stopped_by` names another end:
-    the largest batch that was asked for.
+    `max_batch_size`, a multiple of `multiple`, ran and `max_batch_size + multiple` did not, unless
+    `stopped_by` names another end: the largest batch that was asked for. `curve` is there where
+    the batch was chosen by its throughput.
     """
 
     max_batch_size: int
@@ -265,6 +294,8 @@ class BatchSearch:
     limit_source: str
     probes: tuple[Probe, ...]
     stopped_by: Literal["out of memory", "largest asked for"] = "out of memory"
+    multiple: int = 1
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +315,11 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """The record of a result.json. Raises QuestionError that names the file and what is wrong."""
+    """The record of a result.json, or of the folder that holds one.
+
+    Raises QuestionError that names the file and what is wrong.
+    """
+    path = path / "result.json" if path.is_dir() else path
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise QuestionError(f"'{path}' is over 1 GiB: no result of gptbench is that large.")

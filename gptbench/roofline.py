@@ -3,7 +3,9 @@
 Williams, Waterman and Patterson 2009, "Roofline": a part that does f FLOPs and moves b bytes takes
 at least max(f / peak, b / bandwidth). Bytes are the least that an operation moves which reads each
 of its operands once and writes its result once: what several kernels share through a cache, or one
-that joins two operations, can be less.
+that joins two operations, can be less. Tokens are taken to reach as many experts as they can, as a
+balanced router has it; keys and values of latent attention to be each head's own, as transformers
+writes them out, where a server may keep the latent alone.
 
 Legend as in `flops`.
 """
@@ -85,7 +87,10 @@ def _roofs(device: Device, dtype: str | None) -> Roofs:
             f"{have}."
         )
     if device.bandwidth_bytes_per_s is None:
-        raise UnavailableError(f"the table has no memory bandwidth for {device.id!r}.")
+        raise UnavailableError(
+            f"the table has no memory bandwidth for {device.id!r}. In a --devices file the column "
+            "is memory_bandwidth_gbs."
+        )
     peak = device.peaks[chosen]
     return Roofs(device.id, chosen, peak.flops_per_s, peak.source, device.bandwidth_bytes_per_s)
 
@@ -121,17 +126,22 @@ def _between(model: ModelConfig, work: Workload) -> Iterator[tuple[str, int]]:
     yield "embed.tokens", 2 * BT * model.d_embed
     if model.positions == "learned":
         yield "embed.positions", 2 * BT * D + work.queries * D
-    yield "norms", 2 * BT * D * ((4 if model.norm_placement == "sandwich" else 2) * L + 1)
+    final = flops.logits(work) * model.final_norm
+    yield "norms", 2 * D * (BT * flops.norms_in_blocks(model) + final)
     if model.qk_norm != "none":
         yield "attn.norms", 2 * BT * L * (N + K) * H
     if model.kv_rank:
         yield "attn.norms", 2 * BT * L * (model.q_rank + model.kv_rank)
     if model.positions == "rotary":
-        yield "attn.rotary", 2 * BT * L * (N + K) * model.d_rotary
+        # The part of latent attention's keys that turns is one for all heads.
+        yield "attn.rotary", 2 * BT * L * (N + (1 if model.kv_rank else K)) * model.d_rotary
     if work.attention == "math":
         scores = (r for r in flops.matmuls(model, work) if r.name.startswith("attn.scores"))
         yield "attn.softmax", 2 * sum(r.count * r.m * r.n for r in scores)
     yield "mlp.activation", _bent(model, BT) * (3 if model.gated else 2)
+    if model.n_moe_layers:
+        # What top_k experts gave a token is read, and its sum written.
+        yield "moe.combine", BT * D * model.n_moe_layers * (model.top_k + 1)
     yield "residual", 2 * L * 3 * BT * D
     if work.mode in ("train", "forward"):
         yield "loss", BT * model.vocab_size

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gptbench import __version__, batch, device, memory, metrics, presets, runner
+from gptbench import (
+    __version__,
+    advice,
+    batch,
+    curve,
+    device,
+    memory,
+    metrics,
+    presets,
+    runner,
+)
 from gptbench.config import (
     Attention,
     Dtype,
@@ -22,6 +32,7 @@ from gptbench.config import (
 )
 from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.process import Progress
 from gptbench.record import (
     SCHEMA_VERSION,
     BatchSearch,
@@ -30,10 +41,10 @@ from gptbench.record import (
     DeviceUsed,
     Measured,
     MeasureTask,
-    Probe,
     Record,
 )
-from gptbench.runner import Progress
+from gptbench.runner import Measurer
+from gptbench.trials import Trials
 from gptbench.units import gib, parse_bytes, parse_flops_per_s
 
 # Tokens a step on a CPU, where larger batches are no faster and a person waits.
@@ -63,7 +74,9 @@ class Question:
     model: str | None = None
     gpu: str | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    auto_batch: bool = False
+    auto_batch: Literal["largest", "throughput"] | None = None
+    batch_multiple: int = 1
+    max_batch_size: int | None = None
     batch_size: int | None = None
     seq_len: int | None = None
     mode: Mode = "train"
@@ -116,8 +129,9 @@ def run(question: Question, progress: Progress) -> Record:
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
-        limit_bytes = found.limit_bytes + max(WINDOW_SLACK_BYTES, found.limit_bytes // 20)
-        plan = replace(plan, work=work.with_batch(found.max_batch_size))
+        limit_bytes = _with_slack(found.limit_bytes)
+        size = curve.chosen(found.curve) if found.curve else found.max_batch_size
+        plan = replace(plan, work=work.with_batch(size))
     measured = _measure(plan, limit_bytes, progress)
     return Record(
         schema_version=SCHEMA_VERSION,
@@ -137,11 +151,7 @@ def read(question: Question) -> _Asked:
     """Everything about the question that can be refused without looking at the machine."""
     table = device.table(question.devices)
     model = presets.load(question.model) if question.model else None
-    if question.auto_batch and question.batch_size is not None:
-        raise QuestionError(
-            f"--batch-size {question.batch_size} and --auto-batch contradict each other. "
-            "Type one of them."
-        )
+    _check_batches(question)
     dtype = parse_dtype(question.dtype) if question.dtype else None
     if question.pure and dtype == "float32":
         raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
@@ -165,6 +175,26 @@ def read(question: Question) -> _Asked:
         memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
         stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
     )
+
+
+def _check_batches(question: Question) -> None:
+    """Raise QuestionError where what is said about the batch cannot all be true."""
+    multiple, most = question.batch_multiple, question.max_batch_size
+    if question.auto_batch and question.batch_size is not None:
+        raise QuestionError(
+            f"--batch-size {question.batch_size} and --auto-batch contradict each other. "
+            "Type one of them."
+        )
+    for option, value, default in (
+        ("--batch-multiple", multiple, 1),
+        ("--max-batch-size", most, None),
+    ):
+        if value != default and not question.auto_batch:
+            raise QuestionError(f"{option} {value} is for a search. Type --auto-batch with it.")
+    if most is not None and most < multiple:
+        raise QuestionError(
+            f"no multiple of --batch-multiple {multiple} is within --max-batch-size {most}."
+        )
 
 
 def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
@@ -285,37 +315,51 @@ def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workl
 
 
 def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
-    """The largest batch of the plan's workload within the limit."""
-    # Two full steps: the second finds the optimizer's state in place.
-    task = replace(_task(plan, limit.size_bytes), warmup_steps=1, warmup_s=0.0, steps=1)
-
-    def probe(batch_size: int) -> Probe:
-        progress(f"trying batch {batch_size}", 0.0)
-        work = plan.work.with_batch(batch_size)
+    """The largest batch of the plan's workload within the limit, and if asked for the curve."""
+    question = plan.question
+    # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
+    # then fails sooner. Compiled code is made for one batch size.
+    prime = plan.detected.kind == "cpu" and not question.compile
+    task = replace(_task(plan, limit.size_bytes), prime=prime)
+    prior = memory.affine(plan.model, plan.work)
+    with Measurer() as measurer:
+        trials = Trials(task, measurer, progress)
+        largest = question.max_batch_size or batch.LARGEST
         try:
-            tried = runner.measure(replace(task, workload=work)).measurement
+            found = batch.search(trials.probe, limit, prior, largest, question.batch_multiple)
         except OutOfMemoryError as error:
-            return Probe(batch_size=batch_size, fits=False, reason=str(error))
-        return Probe(
-            batch_size=batch_size,
-            fits=True,
-            peak_memory_bytes=tried.peak_memory_bytes,
-            step_ns=tried.step_ns[-1],
-        )
+            work = plan.work.with_batch(question.batch_multiple)
+            would = advice.what_would_fit(plan.model, work, limit.size_bytes)
+            raise OutOfMemoryError(f"{error} {would}") from error
+        if question.auto_batch != "throughput":
+            return found
+        sizes = curve.candidates(found.max_batch_size, question.batch_multiple)
+        # Over a longer window the heap grows a little, as in the window of the result.
+        trials.task = replace(task, memory_limit_bytes=_with_slack(limit.size_bytes))
+        return replace(found, curve=curve.measured(sizes, trials.round))
 
-    return batch.search(probe, limit, memory.affine(plan.model, plan.work))
+
+def _with_slack(limit_bytes: int) -> int:
+    """What a window may take that follows a search within the limit."""
+    return limit_bytes + max(WINDOW_SLACK_BYTES, limit_bytes // 20)
 
 
 def _limit(plan: _Plan) -> batch.Limit:
-    stated = plan.memory_limit_bytes
-    if stated is not None:
-        return batch.Limit(stated, f"--memory-limit {plan.question.memory_limit}")
+    """What a step may take: what the person states, and no more than what is free."""
     here = plan.detected
     free = here.free_bytes
     if here.kind == "cuda":
         others = f", where {'; '.join(here.others)}" if here.others else ""
-        return batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
-    return batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
+        room = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
+    else:
+        room = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
+    stated = plan.memory_limit_bytes
+    if stated is None:
+        return room
+    words = f"--memory-limit {plan.question.memory_limit}"
+    if stated > room.size_bytes:
+        return replace(room, source=f"{room.source}; {words} is more")
+    return batch.Limit(stated, words)
 
 
 def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
@@ -335,8 +379,24 @@ def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
     )
 
 
+def _refuse_hopeless(plan: _Plan) -> None:
+    """Raise OutOfMemoryError where weights and what trains them are more than all the memory.
+
+    A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
+    """
+    found, memory_bytes = memory.footprint(plan.model, plan.work), plan.detected.memory_bytes
+    kept = found.parameters + found.gradients + found.optimizer
+    if plan.detected.kind == "cpu" and kept > memory_bytes:
+        would = advice.what_would_fit(plan.model, plan.work, memory_bytes)
+        raise OutOfMemoryError(
+            f"{plan.model.name!r} keeps {gib(kept)} whatever the batch, and this machine has "
+            f"{gib(memory_bytes)}. {would}"
+        )
+
+
 def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measured:
     work = plan.work
+    _refuse_hopeless(plan)
     try:
         return runner.measure(_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:
@@ -344,5 +404,6 @@ def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measur
         predicted = gib(memory.footprint(plan.model, work).total)
         raise OutOfMemoryError(
             f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
-            f"{predicted} are needed ({error}). Type --auto-batch for the largest that fits."
+            f"{predicted} are needed ({error}). Type --auto-batch for the largest that fits. "
+            f"{advice.what_would_fit(plan.model, work, limit_bytes or plan.detected.free_bytes)}"
         ) from error

@@ -16,6 +16,9 @@ SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 BINARY = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
+# Rates and counts outside of these are slips, and their products no numbers any more.
+TINIEST, HUGEST = 1e-9, 1e30
+
 _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
 _BYTES = re.compile(_NUMBER + r"([KMGT]i?)?B?\s*", re.IGNORECASE | re.ASCII)
 _COUNT = re.compile(_NUMBER + r"([KMBGT])?\s*", re.IGNORECASE | re.ASCII)
@@ -45,7 +48,7 @@ def parse_bytes(text: str) -> int:
 def parse_flops_per_s(text: str) -> float:
     """FLOP/s of '125TFLOP/s', '1.5 PFLOPS' or '9.3e12 FLOP/s'. Raises QuestionError otherwise."""
     match = _RATE.fullmatch(text)
-    if match is None or not 0 < float(match[1]) <= sys.float_info.max / SI["E"]:
+    if match is None or not TINIEST <= float(match[1]) <= HUGEST:
         raise QuestionError(f"{text!r} is not a peak rate. Type one such as 125TFLOP/s.")
     prefix = match[2] or ""
     return float(match[1]) * SI["k" if prefix in "kK" and prefix else prefix.upper()]
@@ -53,8 +56,8 @@ def parse_flops_per_s(text: str) -> float:
 
 def parse_count(text: str) -> float:
     """How many are '300B', '1.5T', '868k' or '1e9'. Raises QuestionError otherwise."""
-    match = _COUNT.fullmatch(text)
-    if match is None or not 0 < float(match[1]) <= sys.float_info.max / COUNTS["T"]:
+    match = _COUNT.fullmatch(text.replace(",", ""))
+    if match is None or not TINIEST <= float(match[1]) <= HUGEST:
         raise QuestionError(f"{text!r} is not a number of tokens. Type one such as 868k or 300B.")
     return float(match[1]) * COUNTS[(match[2] or "").upper()]
 
@@ -63,7 +66,7 @@ def parse_fraction(text: str) -> float:
     """The fraction of '0.45' or '45%', over 0 and at most 1. Raises QuestionError otherwise."""
     match = _FRACTION.fullmatch(text)
     value = 0.0 if match is None else float(match[1]) / (100 if match[2] else 1)
-    if not 0 < value <= 1:
+    if not TINIEST <= value <= 1:
         raise QuestionError(f"{text!r} is not a share of 1. Type one such as 0.45 or 45%.")
     return value
 

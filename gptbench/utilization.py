@@ -4,9 +4,9 @@ MFU is model FLOP/s over the peak of the GPUs, HFU the same with what is compute
 (Chowdhery et al. 2022, arXiv:2204.02311, App. B; Korthikanti et al. 2022, arXiv:2205.05198).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gptbench import conventions, flops
+from gptbench import conventions
 from gptbench.config import ModelConfig, Recompute, Workload
 from gptbench.conventions import Convention
 from gptbench.device import Device
@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def work(self) -> Workload:
-        return Workload(batch_size=1, seq_len=self.seq_len)
+        return Workload(batch_size=1, seq_len=self.seq_len, recompute=self.recompute)
 
     @property
     def peak_flops_per_s(self) -> float:
@@ -96,23 +96,5 @@ def _reading(
         tokens_per_s=tokens_per_s,
         model_flops_per_s=flops_per_s / setting.n_gpus,
         mfu=mfu,
-        hfu=mfu * (1 + recomputed_share(setting, convention)),
+        hfu=mfu * (1 + conventions.recomputed_share(setting.model, setting.work, convention)),
     )
-
-
-# Peers whose own code adds a whole forward pass, head and all, for blocks that are run again.
-WHOLE_FORWARD = ("llm_foundry",)
-
-
-def recomputed_share(setting: Setting, convention: Convention) -> float:
-    """FLOPs that are computed again, as a share of the step's.
-
-    The ledger's, which like Megatron-LM's paper leaves the head out of 'block', unless the
-    convention has a rule of its own. 'attention' is 4·L·N·H·T a token (Korthikanti et al., eq. 9,
-    have three times as much).
-    """
-    if setting.recompute == "block" and convention.key in WHOLE_FORWARD:
-        return 1 / 3
-    again = replace(setting.work, recompute=setting.recompute)
-    cost = flops.step_flops(setting.model, again)
-    return cost.recompute / cost.step

@@ -1,11 +1,11 @@
 """The batch search, over memories that are lines, curves, and lies of the prediction."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gptbench import batch
-from gptbench.errors import OutOfMemoryError
+from gptbench.errors import OutOfMemoryError, WorkerDiedError
 from gptbench.record import Probe
 
 MEMORIES = st.builds(
@@ -19,7 +19,7 @@ MEMORIES = st.builds(
 )
 
 
-def searched(memory, largest=batch.LARGEST):
+def searched(memory, largest=batch.LARGEST, multiple=1):
     def needs(b):
         return memory["fixed"] + memory["each"] * b + memory["bend"] * b * b
 
@@ -35,7 +35,7 @@ def searched(memory, largest=batch.LARGEST):
     best = 0
     while needs(best + 1) <= limit:
         best += 1
-    return batch.search(probe, batch.Limit(limit, "test"), prior, largest), best, tried
+    return batch.search(probe, batch.Limit(limit, "test"), prior, largest, multiple), best, tried
 
 
 @given(MEMORIES)
@@ -88,8 +88,49 @@ def test_nothing_that_fits_is_an_error_that_names_need_and_limit():
     def probe(b):
         return Probe(batch_size=b, fits=False, reason="can't allocate memory")
 
-    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 100.00 MiB .* 2.00 GiB"):
+    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 2.00 GiB .* 100.00 MiB"):
         batch.search(probe, batch.Limit(100 << 20, "--memory-limit 100MiB"), (2 << 30, 1000))
+
+
+@given(MEMORIES, st.sampled_from([2, 8, 64]))
+def test_the_largest_multiple_ran_and_the_next_one_did_not(memory, multiple):
+    try:
+        found, best, tried = searched(memory, multiple=multiple)
+    except OutOfMemoryError:
+        assume(False)
+    outcome = {p.batch_size: p.fits for p in found.probes}
+    assert found.max_batch_size == best // multiple * multiple
+    assert (outcome[found.max_batch_size], outcome[found.max_batch_size + multiple]) == (
+        True,
+        False,
+    )
+    assert all(b % multiple == 0 for b in tried)
+
+
+def test_not_even_one_multiple_that_fits_is_an_error_that_says_so():
+    memory = {"fixed": 1e9, "each": 1e7, "bend": 0.0, "room": 7.5, "wrong": 1.0}
+    with pytest.raises(OutOfMemoryError, match="even batch 8 does not fit: about"):
+        searched(memory, multiple=8)
+
+
+def test_one_probe_is_enough_where_little_is_asked_for():
+    memory = {"fixed": 1e9, "each": 1e7, "bend": 0.0, "room": 400.5, "wrong": 1.0}
+    _, _, tried = searched(memory, largest=8)
+    assert tried == [8]
+
+
+def test_small_trials_come_first_and_the_rest_is_the_certificate():
+    memory = {"fixed": 1e9, "each": 4e7, "bend": 0.0, "room": 62.5, "wrong": 1.0}
+    _, _, tried = searched(memory)
+    assert tried == [7, 21, 63, 62]
+
+
+def test_a_crash_ends_the_search_and_is_no_limit():
+    def probe(b):
+        raise WorkerDiedError("the worker ended by SIGSEGV")
+
+    with pytest.raises(WorkerDiedError, match="SIGSEGV"):
+        batch.search(probe, batch.Limit(1 << 30, "test"), (1e8, 1e8))
 
 
 def test_a_trial_that_says_nothing_about_memory_still_leads_to_the_answer():

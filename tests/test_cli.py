@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 
-from gptbench import __version__, cli
+from gptbench import __version__, cli, throughput
+from gptbench.errors import UnavailableError
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -278,6 +280,65 @@ def test_throughput_times_as_many_steps_as_were_asked_for(measured):
     assert len(json.loads(done.stdout)["result"]["samples"]) == 12
 
 
+@pytest.mark.parametrize(
+    ("word", "meaning"), [("--auto-batch", "largest"), ("--auto-batch=throughput", "throughput")]
+)
+def test_auto_batch_is_typed_with_a_value_or_without(monkeypatch, capsys, word, meaning):
+    asked = []
+
+    def run(question, _progress):
+        asked.append(question)
+        raise UnavailableError("enough")
+
+    monkeypatch.setattr(throughput, "run", run)
+    assert answer(capsys, "throughput", word, "scratchgpt")[0] == 4
+    assert (asked[0].auto_batch, asked[0].model) == (meaning, "scratchgpt")
+
+
+def test_auto_batch_takes_no_other_value(capsys):
+    status, _, err = answer(capsys, "throughput", "--auto-batch=fastest")
+    assert status == 2
+    assert "'largest', 'throughput'" in err
+
+
+SEARCH = ["throughput", "gptfromscratch-rope", "--device", "cpu", "--peak", "none"]
+SEARCH += ["--auto-batch", "--memory-limit", "100MiB", "--steps", "3", "--format", "json"]
+
+
+@pytest.mark.slow
+def test_two_people_who_ask_at_once_get_the_same_answer():
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "gptbench", *SEARCH], stdout=subprocess.PIPE, env=ENVIRONMENT
+        )
+        for _ in range(2)
+    ]
+    found = [json.loads(p.communicate()[0])["batch_search"] for p in both]
+    # At this size addresses that the system chooses at random may move the edge by one.
+    assert abs(found[0]["max_batch_size"] - found[1]["max_batch_size"]) <= 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_search_that_is_interrupted_leaves_no_process_and_no_file(tmp_path, how):
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "gptbench", *SEARCH, "--out", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**ENVIRONMENT, "TMPDIR": str(tmp_path)},
+    )
+    with asked:
+        started = psutil.Process(asked.pid)
+        deadline = time.monotonic() + 60
+        while len(started.children(recursive=True)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        descendants = started.children(recursive=True)
+        asked.send_signal(how)
+        asked.wait(30)
+    assert descendants
+    assert psutil.wait_procs(descendants, timeout=30)[1] == []
+    assert [f for f in tmp_path.rglob("*") if f.is_file()] == []
+
+
 def test_out_holds_the_three_files_and_nothing_else(measured):
     folder, _ = measured
     names = sorted(f.name for f in folder.iterdir())
@@ -333,13 +394,22 @@ def test_ctrl_c_in_the_middle_is_exit_code_130_and_leaves_nothing(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "gptbench", *words],
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509, the tests start no threads
     )  # fmt: skip
-    wait_for_worker(process.pid)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        wait_for_worker(process.pid)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert (out, err) == ("", "Error: interrupted; nothing was left half-written.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def heed_ctrl_c():
+    """A shell's background job is started with Ctrl-C ignored, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_worker(pid):

@@ -50,7 +50,7 @@ def test_a_size_below_one_is_refused_by_name(size, value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_heads": 5}, r"n_heads = 5 must divide d_model = 12, or d_head must be given"),
+        ({"n_heads": 5}, r"n_heads = 5 must divide d_model = 12 where no d_head is given"),
         ({"d_ff": -1}, r"d_ff = -1"),
         ({"d_head": -4}, r"d_head = -4"),
         ({"d_head": 5, "out_proj": False}, r"n_heads × d_value = 15 must equal d_model = 12"),

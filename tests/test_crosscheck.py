@@ -6,7 +6,7 @@ import pytest
 import torch
 from architectures import models, workloads
 from hypothesis import given, settings
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count
 
 from gptbench import flops, presets
 from gptbench.config import ModelConfig, Workload
@@ -68,6 +68,7 @@ def test_no_flop_of_any_architecture_in_any_mode_differs(config, work):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(max_examples=500)
 @given(models(), workloads())
 def test_no_flop_of_five_hundred_architectures_differs(config, work):
@@ -85,6 +86,15 @@ def test_pytorch_leaves_out_of_a_recomputation_what_the_ledger_says(config, work
     whole = 3 * flops.forward_flops(rows) + flops.forward_flops(flops.recomputed(rows, work))
     left_out = flops.early_stopped(config, replace(work, grad_accum=1))
     assert counter.get_total_flops() == whole - left_out
+
+
+def test_a_gpus_fused_kernel_recomputes_what_the_ledger_says():
+    """PyTorch's formula for the backward of flash attention, for GPT-2 small at 1024 tokens."""
+    config, work = presets.load("gpt2-small"), Workload(batch_size=1, seq_len=1024)
+    shape = (1, 12, 1024, 64)
+    backward = 12 * sdpa_backward_flop_count(shape, shape, shape, shape)
+    core = [r.flops for r in flops.matmuls(config, work) if flops.is_attention_core(r)]
+    assert backward - 2 * sum(core) == flops.fused_recompute(config, work)
 
 
 def test_a_product_that_the_ledger_does_not_know_is_found_and_named():

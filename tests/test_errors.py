@@ -21,6 +21,7 @@ PROMISED = {
     "UnavailableError": 4,
     "OutOfMemoryError": 4,
     "WorkerDiedError": 4,
+    "WorkerHungError": 4,
     "ImpossibleMfuError": 4,
     "NotComparableError": 5,
 }

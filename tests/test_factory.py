@@ -19,6 +19,7 @@ def here(tmp_path, monkeypatch):
     """A folder to be in, whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
+    sys.modules.pop("net", None)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

@@ -515,7 +515,7 @@ def config(tmp_path):
     ("kind", "fields", "said"),
     [
         ("llama", {"hidden_size": 100}, "num_attention_heads = 32 (left out, so the default of "),
-        ("llama", {"hidden_size": 100}, "must divide hidden_size = 100, or head_dim must be given"),
+        ("llama", {"hidden_size": 100}, "must divide hidden_size = 100 where no head_dim is given"),
         (
             "llama",
             {"num_key_value_heads": 5},
@@ -535,7 +535,11 @@ def config(tmp_path):
         ),
         ("gemma2", {"layer_types": "full"}, 'layer_types = "full" is not a list of'),
         ("gpt_oss", {"layer_types": ["mamba"] * 36}, "is not a list of 'full_attention' and"),
-        ("gemma2", {"sliding_window": None}, "but no sliding_window is in use"),
+        (
+            "gemma2",
+            {"sliding_window": None},
+            "sliding_window = null leaves layers without the window",
+        ),
         ("mistral", {"layer_types": ["full_attention"] * 32}, "all layers of 'mistral' have one"),
         ("llama", {"tie_word_embeddings": "no"}, 'tie_word_embeddings = "no" is not true or false'),
         ("llama", {"tie_word_embeddings": 1}, "tie_word_embeddings = 1 is not true or false"),

@@ -117,6 +117,10 @@ def test_the_backward_of_fused_attention_and_its_recomputation_are_what_the_regi
     assert found.flops == 2 * flop_counter.sdpa_flop_count(*(q.shape,) * 3)
 
 
+@pytest.mark.skipif(
+    not any("flex_attention" in str(known) for known in flop_counter.flop_registry),
+    reason="the registry of this PyTorch has no flex attention",
+)
 def test_flex_attention_costs_what_the_registry_of_pytorch_says():
     hop = torch.ops.higher_order
     q = empty(2, 4, 16, 8)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gptbench import record
 from gptbench.errors import QuestionError, UnavailableError
-from gptbench.record import BatchSearch, Measurement, Probe
+from gptbench.record import BatchSearch, CurvePoint, Measurement, Probe, Round
 
 nanoseconds = st.integers(min_value=1, max_value=2**62)
 amounts = st.integers(min_value=0, max_value=2**62)
@@ -42,6 +42,14 @@ probes = st.builds(
     step_ns=st.none() | nanoseconds,
     reason=st.none() | words,
 )
+points = st.builds(
+    CurvePoint,
+    batch_size=nanoseconds,
+    rounds=st.lists(
+        st.builds(Round, steps=nanoseconds, window_ns=nanoseconds), min_size=1, max_size=3
+    ).map(tuple),
+    peak_memory_bytes=st.none() | amounts,
+)
 searches = st.builds(
     BatchSearch,
     max_batch_size=nanoseconds,
@@ -49,6 +57,8 @@ searches = st.builds(
     limit_source=words,
     probes=st.lists(probes, max_size=5).map(tuple),
     stopped_by=st.sampled_from(["out of memory", "largest asked for"]),
+    multiple=nanoseconds,
+    curve=st.lists(points, max_size=3).map(tuple),
 )
 
 
@@ -83,6 +93,14 @@ def test_a_record_that_is_written_and_read_is_the_same_record(
         path = Path(folder) / "result.json"
         record.write_whole(path, record.dump_json(record.to_builtins(rec)))
         assert record.read(path) == rec
+
+
+def test_a_search_of_before_there_were_multiples_and_curves_reads(record_of, tmp_path):
+    search = BatchSearch(max_batch_size=4, limit_bytes=9, limit_source="test", probes=())
+    rec = record_of(batch_search=search)
+    document = record.to_builtins(rec)
+    del document["batch_search"]["multiple"], document["batch_search"]["curve"]
+    assert record.read(saved(tmp_path, document)) == rec
 
 
 def test_keys_that_are_derived_or_unknown_are_read_over(record_of, tmp_path):

@@ -39,6 +39,7 @@ CAVEATS = (
     Caveat("over-peak", {"mfu": 1.5, "device": "Tesla T4"}),
     Caveat("stalls", {"share": 0.112}),
     Caveat("outliers", {"severe": 3, "steps": 120}),
+    Caveat("early-stop", {"flops": 154_618_822_656, "hfu": 0.412}),
     Caveat("few-steps", {"steps": 5}),
 )
 
@@ -69,7 +70,9 @@ MISSED = {
 TABLES = {
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
     "conventions": conventions.counts(records.GPT2_XL, ONE),
-    "checks": ledgers.checks([check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])]),
+    "checks": ledgers.checks(
+        [check("PyTorch FlopCounterMode", -644_245_094_400, [MISSED])], records.GPT2_SMALL, ONE
+    ),
     "presets": catalogue.presets(presets.catalogue()),
     "preset": catalogue.preset(records.GPT2_XL),
     "gpus": catalogue.gpus(device.table()),
@@ -77,6 +80,8 @@ TABLES = {
     "result": result(records.ON_GPU),
     "result on a CPU": result(records.ON_CPU),
     "probes": results.probes(records.SEARCH),
+    "result of a curve": result(records.CURVED),
+    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED.workload),
     "steps": results.steps(records.ON_GPU),
     "utilization": results.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
     "provenance": results.provenance(records.ON_GPU),
@@ -131,9 +136,9 @@ def test_a_check_that_differs_is_followed_by_its_operators():
 
 
 def test_checks_that_agree_say_so_and_show_no_operator():
-    agreed = ledgers.checks([check("fvcore", 0, [MISSED])])
+    agreed = ledgers.checks([check("fvcore", 0, [MISSED])], records.GPT2_SMALL, ONE)
     assert len(agreed.rows) == 1
-    assert agreed.notes == ("All 1 counts agree with the ledger to the last FLOP.",)
+    assert agreed.notes[0] == "All 1 counts agree with the ledger to the last FLOP."
 
 
 def test_an_unknown_peak_is_a_dash():
@@ -148,6 +153,43 @@ def test_a_result_without_a_peak_has_a_dash_and_the_reason(quantity):
 
 def test_largest_batch_is_shown_with_both_certificates():
     assert "41 ran and 42 did not" in row(TABLES["result"], "largest batch")[2]
+
+
+def test_a_certificate_of_multiples_names_the_next_multiple():
+    search = replace(records.SEARCH, max_batch_size=40, multiple=8)
+    assert results.certificate(search).startswith("of multiples of 8, 40 ran and 48 did not")
+
+
+def test_the_batch_that_is_used_is_the_smallest_within_a_percent_of_the_fastest():
+    """16 sequences reach 149,250 of 150,000 tokens/s: 99.5%."""
+    assert row(TABLES["result of a curve"], "fastest batch")[1].value == 16
+    assert "16 is the smallest within 1% of the fastest." in TABLES["speeds"].notes
+
+
+def test_rounds_that_differ_by_more_than_is_to_be_told_are_confessed():
+    """The largest spread is that of 32 sequences: 3,000 of 150,000 tokens/s."""
+    assert "differ by up to 2.0%" in TABLES["speeds"].notes[1]
+
+
+def test_a_curve_is_rows_of_the_csv_with_their_own_batch_sizes():
+    found = frame.measurements([records.CURVED])
+    rows = found[(found.stat == "curve") & (found.metric == "tokens_per_s")]
+    assert list(rows.batch_size) == [4, 16, 32, 41]
+    assert rows.value.round().tolist() == [102_400, 149_250, 150_000, 148_000]
+    assert (rows.low.round().iloc[2], rows.high.round().iloc[2]) == (149_000, 152_000)
+
+
+def test_a_curve_is_in_the_published_json():
+    document = metrics.document(records.CURVED, metrics.derive(records.CURVED))
+    points = document["result"]["batch_curve"]
+    assert [p["batch_size"] for p in points] == [4, 16, 32, 41]
+    assert points[1]["tokens_per_s"] == pytest.approx(149_250, rel=1e-6)
+
+
+def test_a_page_shows_the_curve_only_where_one_was_measured():
+    heading = "Speed of each batch size"
+    assert heading in html.page([records.CURVED])
+    assert heading not in html.page([records.ON_GPU])
 
 
 def test_a_search_that_ended_early_claims_no_failure():
@@ -228,7 +270,8 @@ def test_every_caveat_has_a_sentence_with_its_numbers(caveat):
     numbers = asdict(caveat)["values"]
     shares = {k: f"{100 * v:.1f}%" for k, v in numbers.items() if isinstance(v, float)}
     assert sentence.endswith(".")
-    assert all(str(value) in sentence for value in (numbers | shares).values())
+    counts = {k: f"{v:,}" for k, v in numbers.items() if isinstance(v, int)}
+    assert all(str(value) in sentence for value in (numbers | shares | counts).values())
 
 
 def test_a_caveat_that_nobody_wrote_a_sentence_for_is_refused():
@@ -338,10 +381,11 @@ def charts(rec):
     }
     if rec.batch_search is not None:
         drawn["batch"] = plot.batch_curve(rec.batch_search, rec.workload)
+        drawn["speed"] = plot.speed_curve(rec.batch_search, rec.workload)
     return {name: svg for name, svg in drawn.items() if svg}
 
 
-CHARTS = charts(records.ON_GPU)
+CHARTS = charts(records.CURVED)
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -368,13 +412,13 @@ def test_a_chart_refers_to_nothing_but_itself(name):
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_chart_is_the_same_bytes_every_time(name):
-    assert charts(records.ON_GPU)[name] == CHARTS[name]
+    assert charts(records.CURVED)[name] == CHARTS[name]
 
 
 def test_a_chart_ignores_the_look_that_a_user_has_set(monkeypatch):
     monkeypatch.setitem(plot.matplotlib.rcParams, "axes.grid", True)
     monkeypatch.setitem(plot.matplotlib.rcParams, "font.size", 30.0)
-    assert charts(records.ON_GPU) == CHARTS
+    assert charts(records.CURVED) == CHARTS
 
 
 def test_there_is_no_bar_without_a_peak():

@@ -98,6 +98,18 @@ def test_more_confidence_is_a_wider_interval():
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+@pytest.mark.parametrize("steps", [6, 7, 8])
+def test_an_interval_of_few_steps_holds_the_true_median_as_often_as_it_says(steps):
+    rng, trials = random.Random(8), 4000
+    intervals = (stats.median_interval(ar1(rng, steps, 0)) for _ in range(trials))
+    assert sum(i.low <= 1 <= i.high for i in intervals) / trials >= 0.95
+
+
+def test_fewer_steps_than_a_narrower_interval_needs_are_counted_by_hand():
+    """With 9 values 2 · 10 ways of 512 leave the median outside of the inner ones: 3.9%."""
+    assert stats.fewest_for_less(0.95) == 9
+
+
 def test_interval_of_a_constant_series_has_no_width():
     i = stats.median_interval([0.041] * 50)
     assert (i.median, i.relative_half_width) == (0.041, 0)

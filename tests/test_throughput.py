@@ -1,8 +1,10 @@
 """The main job: what is refused beforehand, and which peak a device is judged by."""
 
+import re
+
 import pytest
 
-from gptbench import metrics, throughput
+from gptbench import curve, metrics, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
 from gptbench.record import Detected
@@ -46,7 +48,13 @@ def judged(here, dtype="bfloat16", **words):
         ({"dtype": "bf17"}, "unknown dtype 'bf17'"),
         ({"peak": "fast"}, "'fast' is not a peak rate"),
         ({"model": "scratchgpt", "seq_len": 257}, "which is 256"),
-        ({"batch_size": 4, "auto_batch": True}, "contradict"),
+        ({"batch_size": 4, "auto_batch": "largest"}, "contradict"),
+        ({"batch_multiple": 8}, "--batch-multiple 8 is for a search"),
+        ({"max_batch_size": 8}, "--max-batch-size 8 is for a search"),
+        (
+            {"auto_batch": "largest", "batch_multiple": 8, "max_batch_size": 7},
+            "no multiple of --batch-multiple 8 is within --max-batch-size 7",
+        ),
         ({"gpu": "a100", "device": "cpu"}, "contradict"),
         ({"dtype": "bf16", "tf32": True}, "--tf32"),
         ({"dtype": "fp32", "pure": True}, "--pure"),
@@ -134,6 +142,34 @@ def test_a_small_card_gets_a_small_batch_and_a_large_one_a_larger():
     assert 1 <= small < large
 
 
+def limit(here, **words):
+    asked = throughput.read(question(**words))
+    model = throughput._suitable_model(here)
+    work = Workload(batch_size=1, seq_len=128)
+    return throughput._limit(
+        throughput._Plan(question(**words), here, model, work, asked.memory_limit_bytes)
+    )
+
+
+def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():
+    here = detected("NVIDIA H200", free_bytes=50 * 2**30, others=("process 7 holds 20.00 GiB",))
+    found = limit(here)
+    assert found.size_bytes == 50 * 2**30
+    assert "of NVIDIA H200, where process 7 holds 20.00 GiB" in found.source
+
+
+def test_a_stated_limit_below_what_is_free_is_the_limit():
+    here = detected("NVIDIA H200", free_bytes=50 * 2**30)
+    assert limit(here, memory_limit="24GiB").size_bytes == 24 * 2**30
+
+
+def test_a_stated_limit_over_what_is_free_is_not_the_limit_and_the_record_says_so():
+    here = detected("x", kind="cpu", free_bytes=2**30)
+    found = limit(here, memory_limit="2GiB")
+    assert found.size_bytes == int(0.95 * 2**30)
+    assert found.source.endswith("--memory-limit 2GiB is more")
+
+
 @pytest.fixture(scope="module")
 def searched():
     """The main job with a batch search on a CPU, once for all tests that look at it."""
@@ -141,7 +177,7 @@ def searched():
         question(
             model="gptfromscratch-rope",
             seq_len=256,
-            auto_batch=True,
+            auto_batch="largest",
             memory_limit="60MiB",
             steps=3,
             peak="1TFLOP/s",
@@ -187,6 +223,49 @@ def test_a_batch_over_the_limit_is_refused_with_the_way_out():
             ),
             lambda _doing, _value: None,
         )
+
+
+def test_a_limit_below_the_model_is_refused_with_need_limit_and_way_out():
+    """GPT-2 small trains in 4 · 4 bytes a parameter, 1.85 GiB, before its first activation."""
+    with pytest.raises(OutOfMemoryError) as caught:
+        throughput.run(
+            question(model="gpt2-small", auto_batch="largest", memory_limit="300MiB", peak="none"),
+            lambda _doing, _value: None,
+        )
+    said = str(caught.value)
+    assert re.search(r"even batch 1 does not fit: about \d\.\d\d GiB are needed", said)
+    assert "the limit is 300.00 MiB (--memory-limit 300MiB)" in said
+    assert "No option makes this model fit" in said
+
+
+@pytest.fixture(scope="module")
+def curved():
+    """The main job with the batch chosen by its speed, among multiples of 4 up to 16."""
+    return throughput.run(
+        question(
+            model="gptfromscratch-rope",
+            seq_len=64,
+            auto_batch="throughput",
+            batch_multiple=4,
+            max_batch_size=16,
+            memory_limit="200MiB",
+            steps=3,
+            peak="none",
+            device="cpu",
+        ),
+        lambda _doing, _value: None,
+    )
+
+
+@pytest.mark.slow
+def test_a_curve_is_over_the_multiples_that_fit(curved):
+    assert [p.batch_size for p in curved.batch_search.curve] == [4, 8, 16]
+    assert curved.batch_search.stopped_by == "largest asked for"
+
+
+@pytest.mark.slow
+def test_the_batch_of_the_window_is_the_one_that_the_curve_chooses(curved):
+    assert curved.workload.batch_size == curve.chosen(curved.batch_search.curve)
 
 
 def test_an_unknown_name_is_one_of_the_wrong_questions():

@@ -240,6 +240,13 @@ def test_a_checkpoint_stops_before_a_product_whose_result_nobody_needs(traced):
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
+def test_recomputation_belongs_to_the_callers_of_the_forward_too(traced, reentrant):
+    source = CHECKPOINTED.format(forward=ENDS_IN_A_SQUARE, reentrant=reentrant)
+    found = by_path(traced(source + "\nbuild = lambda: nn.Sequential(Net())\n"))
+    assert found["0"].recompute == 2 * 768
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
 def test_recomputation_is_no_part_of_the_backward(traced, reentrant):
     found = by_path(traced(CHECKPOINTED.format(forward=ENDS_IN_A_SQUARE, reentrant=reentrant)))
     assert {p: found[p].backward for p in ("embed", "blocks.0", "blocks.1.up", "head")} == {
@@ -312,6 +319,58 @@ def test_a_backward_that_recomputes_by_hand_is_seen(traced):
     """
     total = traced(source).total
     assert (total.forward, total.backward, total.recompute) == (384, 2 * 384, 384)
+
+
+def test_a_module_that_a_backward_runs_without_gradients_is_recomputation(traced):
+    """As a reversible layer does, which keeps no activations."""
+    source = """
+    class Again(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, layer):
+            ctx.save_for_backward(x)
+            ctx.layer = layer
+            return layer(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.layer(ctx.saved_tensors[0]), None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.layer = nn.Parameter(torch.empty(8)), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return Again.apply(x * self.scale, self.layer)
+
+    build = Net
+    """
+    layer = by_path(traced(source))["layer"]
+    assert (layer.forward, layer.backward, layer.recompute) == (384, 0, 384)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_a_checkpointed_function_does_itself_belongs_to_the_module_that_called_it(
+    traced, reentrant
+):
+    source = f"""
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.empty(8, 8))
+
+        def times(self, x):
+            return (x @ self.w) ** 2
+
+        def forward(self, x):
+            return checkpoint(self.times, x, use_reentrant={reentrant})
+
+    build = lambda: nn.Sequential(nn.Linear(8, 8), Block(), Block(), nn.Linear(8, 8))
+    """
+    found = by_path(traced(source))
+    for path in ("1", "2"):
+        block = found[path]
+        assert (block.forward, block.backward, block.recompute) == (384, 2 * 384, 384)
 
 
 FUSED = """
@@ -640,6 +699,50 @@ build = lambda: Net(made())
     assert traced(source + wrapped, "2x16", "int64").total.backward == 2 * (
         2 * (PROJECTIONS + CORE + GATED_MLP) + HEAD
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "noted"), [("2x16", "int64", 1), ("2x3x8x8", "float32", 0)]
+)
+def test_what_a_model_of_transformers_was_given_is_noted(traced, shape, dtype, noted):
+    source = f"""
+    import transformers
+
+    sizes = dict(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+
+    def build():
+        if {not noted}:
+            config = transformers.ViTConfig(image_size=8, patch_size=4, **sizes)
+            return transformers.ViTModel(config)
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=100, **sizes))
+    """
+    found = traced(source, shape, dtype)
+    assert [note == trace.FILLED_IN for note in found.notes] == [True] * noted
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_of_transformers_is_recomputation(traced, reentrant):
+    """A layer ends in its second addition, so that the product in front of it is needed by nobody."""
+    source = TRANSFORMERS.format(
+        model="LlamaForCausalLM", config="LlamaConfig", arguments="**sizes", attention="sdpa"
+    )
+    source += f"""
+made = build
+
+def build():
+    model = made()
+    for layer in model.model.layers:
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = lambda f, *a: checkpoint(f, *a, use_reentrant={reentrant})
+    return model
+"""
+    found = traced(source, "2x16", "int64")
+    layer = PROJECTIONS + CORE + GATED_MLP
+    last = 0 if reentrant else GATED_MLP // 3
+    assert found.total.recompute == 2 * (layer - last)
+    assert found.total.backward == 2 * (2 * layer + HEAD)
 
 
 # -- the example of the README ----------------------------------------------------------------

@@ -8,9 +8,9 @@ from a rule that looks at several, or is the same in all models of the type.
 from collections.abc import Callable
 from typing import Any
 
+from gptbench.config import MOST_LAYERS
 from gptbench.hub.fields import (
     ACTIVATIONS,
-    MOST_LAYERS,
     File,
     activation,
     flag,
@@ -34,6 +34,8 @@ def part_of_head(*older: str, default: float) -> Rule:
 
     def rule(file: File, facts: Facts) -> int:
         head = facts.get("d_head") or facts["d_model"] // facts["n_heads"]
+        if head == 0:
+            return 0  # more heads than the stream is wide: ModelConfig says so
         factor = part.value(file)
         turned = int(head * factor) if 0 < factor <= 1 else 0
         if turned < 2 or turned % 2:
@@ -91,6 +93,9 @@ def _by_layer(file: File, window: int, usual: tuple[bool, ...]) -> tuple[int, ..
     types = file.fields.get("layer_types")
     slides = usual if types is None else _sliding(file, types, len(usual))
     if any(slides) and not window:
+        if types is None:
+            wrong = f"leaves layers without the window that {file.type!r} slides"
+            raise file.refusal("sliding_window", file.fields.get("sliding_window"), wrong)
         wrong = "makes layers slide, but no sliding_window is in use"
         raise file.refusal("layer_types", types, wrong)
     return _shortest(tuple(window * slide for slide in slides))

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptbench.config import LARGEST_SIZE
 from gptbench.errors import QuestionError
-
-LARGEST_SIZE = 10**9
-MOST_LAYERS = 10_000
 
 
 class File(NamedTuple):

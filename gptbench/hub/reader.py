@@ -123,10 +123,19 @@ def _refuse_what_is_not_counted(file: File) -> None:
         value = file.fields.get(name)
         if value not in harmless:
             raise file.refusal(name, value, f"is an option that is not counted here. {BY_TRACING}")
+    built = file.fields.get("architectures")
+    if isinstance(built, list) and built and not any(map(_is_language_model, built)):
+        raise file.refusal(
+            "architectures", built, f"is no model with a head of words. {BY_TRACING}"
+        )
     for name in ("rope_parameters", "rope_scaling"):
         value = file.fields.get(name)
         if value is not None and not _is_flat(value):
             raise file.refusal(name, value, "is not one object of numbers for all layers")
+
+
+def _is_language_model(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def _is_flat(value: Any) -> bool:

@@ -35,7 +35,8 @@ def presets(models: dict[str, ModelConfig]) -> Table:
         title="Presets",
         columns=(
             Column("name"),
-            *(Column(size, right=True) for size in sizes),
+            # 80 columns hold the longest name and the most parameters with a short word for this.
+            *(Column(size.removesuffix("_size"), right=True) for size in sizes),
             Column("parameters", right=True),
         ),
         rows=rows,

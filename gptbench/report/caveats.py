@@ -1,7 +1,7 @@
 """Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
 
 from gptbench.metrics import FEW_STEPS, Caveat
-from gptbench.units import percent
+from gptbench.units import grouped, percent
 
 CODES = (
     "peak-unknown",
@@ -10,6 +10,7 @@ CODES = (
     "over-peak",
     "stalls",
     "outliers",
+    "early-stop",
     "few-steps",
 )
 
@@ -51,6 +52,13 @@ def sentence(caveat: Caveat) -> str:
                 f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
+            )
+        case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
+            text = (
+                "HFU counts what is recomputed whole, as papers do. PyTorch's checkpoint leaves "
+                f"out the last product of each part, {grouped(int(skipped))} FLOPs a step, which "
+                f"nothing needs: what really ran is {percent(float(hfu))} of the peak. Compare "
+                "either with its like."
             )
         case Caveat("few-steps", {"steps": steps}):
             text = (

@@ -37,6 +37,27 @@ def counts(model: ModelConfig, work: Workload) -> Table:
         notes=(
             *LETTERS,
             *third,
+            *_own_rules(model, work),
             "MFU scales with the ratio: compare it only under one convention.",
         ),
     )
+
+
+def _own_rules(model: ModelConfig, work: Workload) -> tuple[str, ...]:
+    """A note where the formulas, which are those of a plain model, do not give the numbers."""
+    kinds = (
+        ("experts", model.n_experts > 0),
+        ("windows", any(model.windows)),
+        ("a head of its own", not model.tied_head),
+        ("latent attention", model.kv_rank > 0),
+        ("packed sequences", len(work.lengths) > 1),
+        (f"mode {work.mode}", work.mode in ("prefill", "decode")),
+    )
+    found = [name for name, there in kinds if there]
+    if not found:
+        return ()
+    note = (
+        "The formulas are those of a dense model with a tied head that sees everything. For "
+        f"{', '.join(found)} each number follows its program's own rule, or the ledger."
+    )
+    return (note,)

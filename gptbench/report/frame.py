@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from gptbench import metrics, record
+from gptbench import curve, metrics, record
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import Record
@@ -31,11 +31,11 @@ COLUMNS: dict[str, str] = {
     "parameters": "parameters of the model",
     "convention": "how FLOPs were counted",
     "metric": "what was measured or counted",
-    "stat": "median, window, sample (one timed step), max, largest or exact",
+    "stat": "median, window, sample (one timed step), max, largest, exact, or curve (a batch size tried)",
     "step": "number of the timed step from 1; empty unless stat is sample",
     "value": "the value in `unit`; empty where it is unknown",
-    "low": "lower end of the interval",
-    "high": "upper end of the interval",
+    "low": "lower end of the interval; of a curve the slowest round",
+    "high": "upper end of the interval; of a curve the fastest round",
     "confidence": "confidence of the interval, within the run",
     "unit": "unit of value, low and high; 1 for fractions and counts",
     "n": "timed steps behind the value",
@@ -72,6 +72,8 @@ def _rows(rec: Record, samples: bool, convention: Convention) -> Iterator[dict[s
     found = metrics.derive(rec, convention)
     shared = _shared(rec, found)
     for row in _derived(rec, found):
+        yield {**shared, **row}
+    for row in _curve(rec):
         yield {**shared, **row}
     if samples:
         for number, ns in enumerate(rec.measurement.step_ns, 1):
@@ -114,6 +116,16 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     yield _row("peak_memory_bytes", "max", rec.measurement.peak_memory_bytes, "B")
     yield _row("max_batch_size", "largest", largest, "1")
     yield _row("flops_per_token", "exact", found.flops_per_token, "FLOP/token")
+
+
+def _curve(rec: Record) -> Iterator[dict[str, Any]]:
+    """Speed and memory of the batch sizes that a search timed."""
+    for point in rec.batch_search.curve if rec.batch_search else ():
+        speed = curve.tokens_per_s(point, rec.workload)
+        size = {"batch_size": point.batch_size, "n": speed.n}
+        bounds = {"low": speed.low, "high": speed.high}
+        yield _row("tokens_per_s", "curve", speed.median, "token/s") | bounds | size
+        yield _row("peak_memory_bytes", "curve", point.peak_memory_bytes, "B") | size
 
 
 def _estimate(metric: str, interval: Interval, unit: str) -> dict[str, Any]:

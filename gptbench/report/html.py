@@ -203,12 +203,22 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             ledgers.ledger(rec.model, rec.workload),
         ),
     ]
-    if rec.batch_search is not None:
-        curve = Chart(
-            "Batch size",
-            plot.batch_curve(rec.batch_search, rec.workload, within),
-            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
-            results.probes(rec.batch_search),
+    search = rec.batch_search
+    if search is not None and search.curve:
+        speeds = Chart(
+            "Speed of each batch size",
+            plot.speed_curve(search, rec.workload, within),
+            "A point is the median of its rounds, each in a process of its own; the bar behind it "
+            "goes from the slowest to the fastest.",
+            results.speeds(search, rec.workload),
         )
-        charts.insert(2, curve)
+        charts.insert(2, speeds)
+    if search is not None:
+        tried = Chart(
+            "Batch size",
+            plot.batch_curve(search, rec.workload, within),
+            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            results.probes(search),
+        )
+        charts.insert(2, tried)
     return tuple(chart for chart in charts if chart.svg)

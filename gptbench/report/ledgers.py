@@ -33,6 +33,8 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
     ]
     totals = _ledger_totals(cost, found.total, work)
     step = f", {grouped(cost.step)} a training step" if cost.backward else ""
+    if cost.recompute:
+        step += f", {grouped(cost.hardware)} with recompute"
     active = f"A token meets {grouped(found.active)} of the {grouped(found.total)} parameters."
     return Table(
         title=f"{model.name}, {words.tokens(work)}, {grouped(found.total)} parameters",
@@ -46,11 +48,35 @@ def ledger(model: ModelConfig, work: Workload) -> Table:
         rows=(*body, *totals),
         notes=(
             f"{CONVENTION} {RECOMPUTED[work.recompute]}",
+            *_masked(model, work),
+            *_left_out(model, work),
             *((active,) if found.active != found.total else ()),
             f"Exactly {grouped(cost.forward)} FLOPs forward{step}.",
         ),
         total_rows=len(totals),
     )
+
+
+def _masked(model: ModelConfig, work: Workload) -> tuple[str, ...]:
+    """What the rows of this model and workload are not."""
+    notes = []
+    if any(model.windows) and work.mode != "decode":
+        notes.append("Windows are masks: while tokens are read they too are counted in full.")
+    if work.grad_accum > 1:
+        notes.append(f"The rows are of one of the {work.grad_accum} batches of a step.")
+    return tuple(notes)
+
+
+def _left_out(model: ModelConfig, work: Workload) -> tuple[str, ...]:
+    """What PyTorch's own checkpoint does not run of what is counted as recomputed."""
+    skipped = flops.early_stopped(model, work)
+    if not skipped:
+        return ()
+    note = (
+        "Recomputed parts are counted whole, as papers do; PyTorch's checkpoint leaves out their "
+        f"last product, {grouped(skipped)} FLOPs, which nothing needs."
+    )
+    return (note,)
 
 
 def _ledger_row(row: flops.Matmul, batch: int) -> tuple[Cell, ...]:
@@ -87,7 +113,7 @@ def _ledger_totals(
         )
         rows += [
             ("recompute", again, "", scaled(cost.recompute), ""),
-            ("hardware", "what the device does", "", scaled(cost.hardware), ""),
+            ("hardware", "step and recompute", "", scaled(cost.hardware), ""),
         ]
     return rows
 
@@ -139,6 +165,12 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
+LATENT = (
+    "Latent attention: keys and values as each head's own; a cache of latents alone is "
+    "smaller and costs more FLOPs."
+)
+
+
 def roofs(model: ModelConfig, work: Workload, limits: Roofs) -> Table:
     """What each part of the forward pass moves, and the roof of a device that it is under."""
     parts = roofline.traffic(model, work)
@@ -184,6 +216,8 @@ def roofs(model: ModelConfig, work: Workload, limits: Roofs) -> Table:
         notes=(
             limit,
             "Bytes if each operation reads its operands once and writes its result once.",
+            *(("Experts: as many as a balanced router reaches.",) if model.n_experts else ()),
+            *((LATENT,) if model.kv_rank else ()),
         ),
         total_rows=1,
     )
@@ -194,7 +228,7 @@ def pointing_to_conventions(table: Table) -> Table:
     return replace(table, notes=(*table.notes, "'--conventions' shows how others count the same."))
 
 
-def checks(found: Sequence[dict[str, Any]]) -> Table:
+def checks(found: Sequence[dict[str, Any]], model: ModelConfig, work: Workload) -> Table:
     """Other tools' counts held to the ledger's; one that differs is followed by its operators."""
     rows: list[tuple[Cell, ...]] = []
     for check in found:
@@ -221,5 +255,18 @@ def checks(found: Sequence[dict[str, Any]]) -> Table:
             Column("difference", right=True),
         ),
         rows=tuple(rows),
-        notes=(verdict,),
+        notes=(verdict, *_fused_kernel(model, work)),
     )
+
+
+def _fused_kernel(model: ModelConfig, work: Workload) -> tuple[str, ...]:
+    """Where a GPU's kernel legitimately differs: by how much, and why."""
+    if work.mode != "train":
+        return ()
+    again = flops.fused_recompute(model, work)
+    note = (
+        "On the meta device fused attention is taken apart into its two products. A GPU's kernel "
+        f"computes its scores again in the backward pass, {grouped(again)} FLOPs a step that are "
+        "recompute and no model FLOPs: PyTorch's counter includes them there."
+    )
+    return (note,)

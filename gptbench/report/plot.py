@@ -9,7 +9,7 @@ several records can share a page.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gptbench import flops, stats
+from gptbench import curve, flops, stats
 from gptbench.config import ModelConfig, Workload
 from gptbench.metrics import Metrics
-from gptbench.record import BatchSearch, Probe, Record
+from gptbench.record import BatchSearch, CurvePoint, Probe, Record
 from gptbench.units import gib, percent, seconds, si
 
 # Colours that stand for roles until they are replaced; near to what they become, for an eye that
@@ -109,13 +109,45 @@ def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
     fails = [p.batch_size for p in search.probes if not p.fits]
     with _style():
         figure, (speed, memory) = _figure(2.9, panels=2)
-        _speed_panel(speed, fits, work)
-        _memory_panel(memory, fits, search)
+        timed = [(p.batch_size, p.step_ns / 1e9) for p in fits if p.step_ns]
+        rates = [(size, work.with_batch(size).tokens / step_s) for size, step_s in timed]
+        _speed_panel(speed, rates, "tokens/s, one step each")
+        _memory_panel(memory, _memories(fits), search.limit_bytes)
         for axes in (speed, memory):
             _edge(axes, max(p.batch_size for p in search.probes), fails)
         tried = f"{len(search.probes)} batch sizes tried, {len(fails)} of them did not fit"
         text = f"{tried}; {search.max_batch_size} is the largest within {gib(search.limit_bytes)}."
         return _svg(figure, f"{within}batch", "Speed and memory over the batch size", text)
+
+
+def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
+    """Tokens/s and memory over the batch sizes that were timed; empty where none were."""
+    if not search.curve:
+        return ""
+    used = curve.chosen(search.curve)
+    found = [(p.batch_size, curve.tokens_per_s(p, work)) for p in search.curve]
+    with _style():
+        figure, (speed, memory) = _figure(2.9, panels=2)
+        rates = [(size, rate.median) for size, rate in found]
+        _speed_panel(speed, rates, "tokens/s, median round")
+        speed.vlines(
+            [size for size, _ in found],
+            [rate.low for _, rate in found],
+            [rate.high for _, rate in found],
+            color=ACCENT,
+            lw=3,
+            alpha=0.35,
+        )
+        memories = _memories(search.curve)
+        _memory_panel(memory, memories, search.limit_bytes)
+        for axes, points in ((speed, rates), (memory, memories)):
+            _mark_used(axes, [p for p in points if p[0] == used])
+            _edge(axes, max(size for size, _ in rates), ())
+        text = (
+            f"{len(found)} batch sizes timed; {used} is the smallest within "
+            f"{percent(curve.ALIKE, 0)} of the fastest, {si(max(r for _, r in rates))} tokens/s."
+        )
+        return _svg(figure, f"{within}speed", "Speed and memory of the batch sizes timed", text)
 
 
 def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
@@ -233,24 +265,32 @@ def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
         axes.legend(frameon=False, ncols=2, handletextpad=0.1, loc=(0.62, 1.02))
 
 
-def _speed_panel(axes: Axes, fits: Sequence[Probe], work: Workload) -> None:
-    timed = [(p.batch_size, p.step_ns) for p in fits if p.step_ns]
-    sizes = [size for size, _ in timed]
-    rates = [size * work.seq_len / (ns / 1e9) for size, ns in timed]
-    axes.plot(sizes, rates, color=ACCENT, lw=1.2, marker="o", ms=4)
-    axes.set_title("tokens/s, one step each", color=INK)
+def _speed_panel(axes: Axes, rates: Sequence[tuple[int, float]], title: str) -> None:
+    axes.plot(*_columns(rates), color=ACCENT, lw=1.2, marker="o", ms=4)
+    axes.set_title(title, color=INK)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, digits=3)))
-    axes.set_ylim(0, 1.15 * max(rates, default=1))
+    axes.set_ylim(0, 1.15 * max((rate for _, rate in rates), default=1))
 
 
-def _memory_panel(axes: Axes, fits: Sequence[Probe], search: BatchSearch) -> None:
-    held = [(p.batch_size, p.peak_memory_bytes / 2**30) for p in fits if p.peak_memory_bytes]
-    limit = search.limit_bytes / 2**30
+def _memories(points: Iterable[Probe | CurvePoint]) -> list[tuple[int, float]]:
+    """(batch size, peak in GiB) of those whose peak is known."""
+    return [(p.batch_size, p.peak_memory_bytes / 2**30) for p in points if p.peak_memory_bytes]
+
+
+def _memory_panel(axes: Axes, held: Sequence[tuple[int, float]], limit_bytes: int) -> None:
+    limit = limit_bytes / 2**30
     axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4)
     axes.axhline(limit, color=SECOND, lw=1.2, ls=(0, (4, 3)))
-    _note(axes, f"limit {gib(search.limit_bytes)}", (0, limit), (4, 5))
+    _note(axes, f"limit {gib(limit_bytes)}", (0, limit), (4, 5))
     axes.set_title("peak memory, GiB", color=INK)
     axes.set_ylim(0, 1.2 * max(limit, *(size for _, size in held), 0))
+
+
+def _mark_used(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
+    """A ring around the batch size that is used."""
+    for point in points:
+        axes.plot(*point, "o", ms=10, mfc="none", mec=SECOND, mew=1.4)
+        _note(axes, "used", point, (7, -14))
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

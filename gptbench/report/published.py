@@ -6,7 +6,10 @@ from gptbench.report import caveats
 from gptbench.report.results import rate
 from gptbench.report.table import Cell, Column, Quantity, Table, scaled, share
 from gptbench.units import duration, percent, si
-from gptbench.utilization import Reading
+from gptbench.utilization import Reading, Setting
+
+# Longer sequences than these are read, and seldom trained with.
+LONG = 8192
 
 RECOMPUTED = {
     "none": "HFU is the MFU: nothing is said to be computed again.",
@@ -64,23 +67,10 @@ def _notes(found: Answer) -> tuple[str, ...]:
     return (
         *timed,
         f"Peak of one GPU: {peak} ({by.peak_source.rstrip('.')}).",
-        f"{setting.seq_len} tokens a sequence; tokens/s are of all GPUs together.",
+        f"{setting.seq_len} tokens a sequence{_context(setting)}; tokens/s are of all GPUs together.",
         RECOMPUTED[setting.recompute],
         "'gptbench flops MODEL --conventions' shows the formulas.",
     )
-
-
-CODES = (
-    "sparse-peak",
-    "halved-peak",
-    "other-dtype-typed",
-    "recompute",
-    "other-dtype",
-    "all-gpus",
-    "multiply-adds",
-    "per-gpu",
-    "unexplained",
-)
 
 
 def sentence(caveat: Caveat) -> str:
@@ -91,12 +81,12 @@ def sentence(caveat: Caveat) -> str:
         case Caveat("sparse-peak", {"typed": typed, "dense": dense, "gpu": gpu}):
             text = (
                 f"--peak {_rate(typed)} is twice the dense peak of {gpu}, {_rate(dense)}: it is "
-                f"the one for sparse matrices. Leave --peak out, and the use is {use}."
+                f"the one for sparse matrices. {_without_peak(values)}"
             )
         case Caveat("halved-peak", {"typed": typed, "dense": dense, "gpu": gpu}):
             text = (
                 f"--peak {_rate(typed)} is half of the peak of {gpu}, {_rate(dense)}, which is "
-                f"dense already. Leave --peak out, and the use is {use}."
+                f"dense already. {_without_peak(values)}"
             )
         case Caveat("other-dtype-typed", {"typed": typed, "dtype": dtype, "used": used}):
             text = (
@@ -156,3 +146,17 @@ def _rate(flops_per_s: float | str) -> str:
 def _whole(count: float | str) -> str:
     """A count as --tokens-per-s takes it."""
     return f"{float(count):.0f}"
+
+
+def _without_peak(values: dict[str, float | int | str]) -> str:
+    use = float(values["use"])
+    if use > 1:
+        return f"By the GPU's own the use is {percent(use)}, which cannot be either."
+    return f"Leave --peak out, and the use is {percent(use)}."
+
+
+def _context(setting: Setting) -> str:
+    """A hint where attention weighs by a length that few train with."""
+    if setting.seq_len < setting.model.n_ctx or setting.seq_len <= LONG:
+        return ""
+    return ", the whole context (type --seq-len for what was trained with)"

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from gptbench import curve
+from gptbench.config import Workload
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
@@ -67,6 +69,9 @@ def result(rec: Record, metrics: Metrics) -> Table:
     ]
     if search is not None:
         rows.append(("largest batch", count(search.max_batch_size), certificate(search)))
+        if search.curve:
+            why = "the smallest within 1% of the fastest"
+            rows.append(("fastest batch", count(curve.chosen(search.curve)), why))
     rows += [
         ("parameters", count(metrics.parameters.total), rec.model.name),
         ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
@@ -96,8 +101,7 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
         ),
     ]
     if metrics.flops.recompute:
-        again = "what is recomputed, but for the last product of each part, which PyTorch skips"
-        rows[1] = (*rows[1][:2], f"with {again}")
+        rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)}FLOPs a step computed again")
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
@@ -119,7 +123,8 @@ def certificate(search: BatchSearch) -> str:
     size, limit = search.max_batch_size, f"{gib(search.limit_bytes)} ({search.limit_source})"
     if search.stopped_by == "largest asked for":
         return f"{size} ran within {limit}; no larger one was asked for"
-    return f"{size} ran and {size + 1} did not, within {limit}"
+    certified = f"{size} ran and {size + search.multiple} did not, within {limit}"
+    return certified if search.multiple == 1 else f"of multiples of {search.multiple}, {certified}"
 
 
 def probes(search: BatchSearch) -> Table:
@@ -146,6 +151,44 @@ def _probe(probe: Probe) -> tuple[Cell, ...]:
         known(probe.peak_memory_bytes, gib),
         known(time_s, seconds),
         probe.reason or "",
+    )
+
+
+def speeds(search: BatchSearch, work: Workload) -> Table:
+    """The speed of each batch size that was timed, and which of them is used."""
+    found = {p.batch_size: curve.tokens_per_s(p, work) for p in search.curve}
+    best, used = max(speed.median for speed in found.values()), curve.chosen(search.curve)
+    again = [curve.spread(p) for p in search.curve if len(p.rounds) > 1]
+    notes = [f"{used} is the smallest within {percent(curve.ALIKE, 0)} of the fastest."]
+    if max(again, default=0.0) > curve.ALIKE:
+        notes.append(
+            f"Rounds of one size differ by up to {percent(max(again))}, so that a difference of "
+            f"{percent(curve.ALIKE, 0)} is not established. A quiet machine tells more."
+        )
+    return Table(
+        title=f"Speed by batch size: {used} is used",
+        columns=(
+            Column("batch size", right=True),
+            Column("tokens/s", right=True),
+            Column("of best", right=True),
+            Column("slowest", right=True),
+            Column("fastest", right=True),
+            Column("rounds", right=True),
+            Column("peak memory", right=True),
+        ),
+        rows=tuple(
+            (
+                count(point.batch_size),
+                Quantity(found[point.batch_size].median, rate(found[point.batch_size].median)),
+                known(found[point.batch_size].median / best, percent),
+                Quantity(found[point.batch_size].low, rate(found[point.batch_size].low)),
+                Quantity(found[point.batch_size].high, rate(found[point.batch_size].high)),
+                count(len(point.rounds)),
+                known(point.peak_memory_bytes, gib),
+            )
+            for point in search.curve
+        ),
+        notes=tuple(notes),
     )
 
 

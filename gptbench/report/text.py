@@ -24,10 +24,17 @@ PROSE_WIDTH = 16
 NOTE_WIDTH = 100
 
 
+class _PipeConsole(Console):
+    """Leaves a reader who has gone away to the command line, which has an exit code for that."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(stderr: bool = False) -> Console:
     """A console on stdout or stderr; without colours where it is no terminal or NO_COLOR is set."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+    return _PipeConsole(
         file=stream,
         highlight=False,
         markup=False,

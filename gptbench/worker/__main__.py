@@ -1,19 +1,22 @@
-"""The worker process: one task as JSON on stdin, its progress and its answer as lines on stdout.
+"""The worker process: a task as a line of JSON on stdin, its progress and answer as lines on stdout.
 
     {"event": "progress", "doing": "warming up", "value": 0.0}
     {"event": "answer", "body": {...}}
     {"event": "failure", "kind": "out-of-memory" | "question" | "unavailable", "message": "..."}
 
-Anything else that ends the process is a crash, which the runner reports with its last words. The
-parent's death ends the worker too: an orphan would go on using the device.
+`python -m gptbench.worker answer PARENT` takes one task, and dies with the process PARENT; `serve
+PARENT` forks a child for each of many, and says
+
+    {"event": "ready", "forks": true}
+    {"event": "ended", "status": 0}
+
+when it takes tasks, and when a child has ended. Anything else that ends a process is a crash,
+which the runner reports with its last words.
 """
 
-import contextlib
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,21 +25,33 @@ import msgspec
 
 from gptbench.errors import GptbenchError, QuestionError
 from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
-from gptbench.worker import oom
-
-PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+from gptbench.worker import lifeline, oom
 
 
 def main() -> int:
-    """Answer the one task on stdin."""
-    _die_with_parent()
+    """Answer the one task on stdin, or one after another."""
+    how, parent = sys.argv[1], int(sys.argv[2])
     # Libraries print to stdout as they like; the answer goes where they cannot reach.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    request = json.loads(sys.stdin.read())
 
     def say(event: str, **fields: Any) -> None:
         answers.write(json.dumps({"event": event, **fields}) + "\n")
+
+    if how == "serve":
+        lifeline.hold(parent)
+        server = importlib.import_module("gptbench.worker.server")
+        server.serve(lambda line: respond(line, say), say)
+    else:
+        line = sys.stdin.readline()
+        lifeline.hold(parent)
+        respond(line, say)
+    return 0
+
+
+def respond(line: str, say: Callable[..., None]) -> None:
+    """Say the answer to a request, or why there is none."""
+    request = json.loads(line)
 
     def progress(doing: str, value: float) -> None:
         say("progress", doing=doing, value=value)
@@ -51,7 +66,6 @@ def main() -> int:
             raise
         # The sentence alone: a traceback would hold on to the tensors it speaks of.
         say("failure", kind="out-of-memory", message=oom.sentence(error))
-    return 0
 
 
 # Kind of task -> its type, and the module and function that answer it. A module is loaded only
@@ -70,12 +84,6 @@ def answer(kind: str, task: Any, progress: Callable[[str, float], None]) -> Any:
     return getattr(importlib.import_module(module), function)(
         msgspec.convert(task, task_type), progress
     )
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

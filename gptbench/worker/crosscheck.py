@@ -54,7 +54,8 @@ def _check(config: ModelConfig, work: Workload, attention: Attention) -> Iterabl
     if work.mode == "train":
         again = _expected(flops.recomputed(rows, work))
         both = {name: 2 * count + again.get(name, 0) for name, count in expected.items()}
-        yield _held("PyTorch FlopCounterMode", attention, "backward", backward, both)
+        passes = "backward and recompute" if again else "backward"
+        yield _held("PyTorch FlopCounterMode", attention, passes, backward, both)
     yield _held("fvcore", attention, "forward", fvcore_counts(reading, tokens), expected)
 
 

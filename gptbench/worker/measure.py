@@ -37,6 +37,8 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
     feed = cycle(tokens.unbind(0))
 
     progress("warming up", 0.0)
+    if task.prime:
+        run(tokens[0, :1])
     warmup_ns, first_loss = warm_up(task, run, clock, feed)
     steps = task.steps or steps_for(task, warmup_ns)
     progress(f"timing {steps} steps", statistics.median(warmup_ns[-3:]) / 1e9 * steps)
@@ -79,28 +81,44 @@ def warm_up(
     """Steps until both the number and the time asked for are reached; the first step's loss.
 
     The first step builds handles, optimizer state and compiled code, and costs several times a
-    steady one. Each is timed alone, so that a later look can tell whether it was enough.
+    steady one. Each is timed alone, so that a later look can tell whether it was enough. Of slow
+    steps two are enough: a processor that has been busy for seconds is as warm as it gets.
     """
     taken: list[int] = []
     first_loss = math.nan
     began = time.perf_counter()
-    while len(taken) < task.warmup_steps or time.perf_counter() - began < task.warmup_s:
+    wanted = task.warmup_steps
+    while len(taken) < wanted or time.perf_counter() - began < task.warmup_s:
         clock.start(1)
         loss = run(next(feed))
         clock.mark()
         taken.append(clock.stop().window_ns)
         if len(taken) == 1:
             first_loss = float(loss)
+        if taken[-1] > SLOW_STEP_S * 1e9:
+            wanted = min(wanted, SLOW_WARMUP_STEPS)
     return tuple(taken), first_loss
 
 
 def steps_for(task: MeasureTask, warmup_ns: tuple[int, ...]) -> int:
-    """Steps that fill the window, decided before it begins: looking inside would bias it."""
+    """Steps that fill the window, decided before it begins: looking inside would bias it.
+
+    They are `min_steps` at the least, and of slow steps fewer, for the sake of who waits.
+    """
     steady_s = statistics.median(warmup_ns[-3:]) / 1e9
-    return max(task.min_steps, min(MAX_STEPS, math.ceil(task.window_s / steady_s)))
+    least = task.min_steps
+    if steady_s > SLOW_STEP_S:
+        least = min(least, SLOW_MIN_STEPS)
+    return max(least, min(MAX_STEPS, math.ceil(task.window_s / steady_s)))
 
 
 MAX_STEPS = 5000
+
+# Ten steps of this length take half a minute. Six are the fewest whose fastest and slowest have
+# the true median between them with 95% confidence: all but 2 of 2^6 ways to fall beside it.
+SLOW_STEP_S = 3.0
+SLOW_MIN_STEPS = 6
+SLOW_WARMUP_STEPS = 2
 
 
 def load_libraries(work: Workload, device: torch.device) -> None:

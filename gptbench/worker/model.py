@@ -390,12 +390,12 @@ def _resize(d_in: int, d_out: int) -> nn.Module | None:
 def _require_runnable(config: ModelConfig, attention: Attention) -> None:
     if config.kv_rank:
         raise QuestionError(
-            f"model {config.name!r} has latent attention, which gptbench counts but does not run. "
-            "Type gptbench flops for its counts."
+            f"model {config.name!r} has latent attention, which gptbench counts but does not run: "
+            "type gptbench flops without --check for its counts."
         )
     if config.attention_sinks and attention == "fused":
         raise QuestionError(
-            f"model {config.name!r} has attention sinks, which no fused kernel knows. "
+            f"model {config.name!r} has attention sinks, which PyTorch's fused kernel lacks. "
             "Type --attention math."
         )
 

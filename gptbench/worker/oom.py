@@ -1,40 +1,20 @@
-"""What counts as out of memory: by class, and by every sentence that means it.
-
-Any other failure is a failure: a crash that were taken for a limit would certify a wrong batch.
-"""
-
-import re
+"""What counts as out of memory where an exception says it: by class, and by its sentence."""
 
 import torch
 
-# torch raises RuntimeError for all of these; the words are those of its own sources.
-_SENTENCES = re.compile(
-    r"""out\ of\ memory
-    | can't\ allocate\ memory              # DefaultCPUAllocator
-    | not\ enough\ memory
-    | Cannot\ allocate\ memory             # errno ENOMEM by way of a library
-    | CUBLAS_STATUS_ALLOC_FAILED
-    | CUDNN_STATUS_ALLOC_FAILED
-    | could\ not\ create\ a\ memory        # oneDNN
-    | std::bad_alloc""",
-    re.VERBOSE | re.IGNORECASE,
-)
-
-
-# "[enforce fail at alloc_cpu.cpp:127] err == 0. ", in front of what torch has to say
-_CHECK_THAT_FAILED = re.compile(r"^\[enforce fail at [^]]*\] \S+ == \S+\. ")
+from gptbench import oom
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was no memory left."""
+    """Whether an exception says that there was no memory left.
+
+    torch raises RuntimeError, or a class below it, for whatever its libraries report.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and bool(_SENTENCES.search(str(error)))
+    return isinstance(error, RuntimeError | OSError) and oom.says_so(str(error))
 
 
 def sentence(error: BaseException) -> str:
     """The one line of the message that says how much was asked for."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if _SENTENCES.search(line)]
-    said = (telling or lines or [type(error).__name__])[0]
-    return _CHECK_THAT_FAILED.sub("", said)[:300]
+    return oom.sentence(str(error), type(error).__name__)

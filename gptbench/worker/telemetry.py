@@ -17,6 +17,7 @@ import torch
 
 from gptbench.errors import UnavailableError
 from gptbench.record import Detected, DetectTask
+from gptbench.units import gib
 from gptbench.worker import calibrate
 
 # Settings that change what is measured, and are therefore part of the result.
@@ -184,4 +185,7 @@ def _other_processes(properties: Any) -> tuple[str, ...]:
             return ()
     mine = os.getpid()
     held = [(p.usedGpuMemory or 0, p.pid) for p in running if p.pid != mine]
-    return tuple(f"process {pid} holds {size} bytes" for size, pid in sorted(held, reverse=True))
+    return tuple(
+        f"process {pid} holds {gib(size) if size else 'memory that the driver does not tell'}"
+        for size, pid in sorted(held, reverse=True)
+    )

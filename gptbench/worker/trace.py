@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,11 @@ from gptbench.worker.modules import RunningModules
 FORWARD_HINT = (
     " On the meta device tensors have no numbers, so that a forward that reads one cannot be "
     "traced, nor one that takes in tensors of another device."
+)
+
+FILLED_IN = (
+    "The model of transformers was given a whole attention mask and positions, which it would "
+    "compute from numbers, and no cache."
 )
 
 
@@ -84,6 +90,13 @@ def tensors(value: Any) -> Iterator[Tensor]:
 # -- what goes in -----------------------------------------------------------------------------
 
 
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
+
 def arguments(model: nn.Module, task: TraceTask) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The tensors of the task, on the meta device.
 
@@ -95,6 +108,14 @@ def arguments(model: nn.Module, task: TraceTask) -> tuple[list[Tensor], dict[str
     taken = signature.parameters.values()
     names = [p.name for p in taken if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
     anything = any(p.kind is p.VAR_KEYWORD for p in taken)
+    if args and task.inputs and not any(p.kind in _POSITIONAL for p in taken):
+        # Every argument has to be named: the first shape is that of the first of them.
+        kwargs = {names[0]: args.pop(0), **kwargs} if names else kwargs
+    if args and names and names[0] in kwargs:
+        raise QuestionError(
+            f"--input-shape and --input {names[0]}=... both give {names[0]!r} to the forward of "
+            f"'{task.target}'. Leave one of them out."
+        )
     unknown = [] if anything else [name for name in kwargs if name not in names]
     if unknown:
         raise QuestionError(
@@ -120,19 +141,14 @@ def _tensor(given: Input) -> Tensor:
 
 def prepare(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """The model as it can be traced, and sentences about what had to be done to it."""
-    notes = []
+    notes: list[str] = []
     model, was_compiled = uncompiled(model)
     if was_compiled:
         notes.append("What torch.compile compiles was traced as it is written.")
     to_meta(model)
-    if any(_is_of_transformers(module) for module in model.modules()):
-        notes.append(
-            "The model of transformers was given positions and a whole attention mask, which it "
-            "would compute from numbers, and no cache."
-        )
-        for module in model.modules():
-            if _is_of_transformers(module):
-                module.register_forward_pre_hook(_fill_in, with_kwargs=True)
+    for module in model.modules():
+        if _is_of_transformers(module):
+            module.register_forward_pre_hook(partial(_fill_in, notes), with_kwargs=True)
     return model, notes
 
 
@@ -187,25 +203,27 @@ def _is_of_transformers(module: nn.Module) -> bool:
     )
 
 
-def _fill_in(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Give a model of transformers what it would otherwise compute from numbers.
+def _fill_in(
+    notes: list[str], module: nn.Module, args: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Give a model of transformers what it would otherwise compute from numbers; note that.
 
     Positions [1, T], and a mask [B, 1, T, T] of the weights' type, which every kind of attention
     takes as it is; a cache would only keep keys and values that nobody reads.
     """
-    taken = inspect.signature(module.forward).parameters
+    taken = list(inspect.signature(module.forward).parameters)
     given = dict(zip(taken, args, strict=False)) | kwargs
+    extra: dict[str, Any] = {"use_cache": False}
     ids = next((given[k] for k in ("input_ids", "inputs_embeds") if given.get(k) is not None), None)
-    if ids is None or "position_ids" not in taken:
-        return args, {**kwargs, **({"use_cache": False} if "use_cache" in taken else {})}
-    batch, length = ids.shape[:2]
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    extra = {
-        "position_ids": torch.empty(1, length, dtype=torch.long, device="meta"),
-        "attention_mask": torch.empty(batch, 1, length, length, dtype=dtype, device="meta"),
-        "use_cache": False,
-    }
-    missing = {k: v for k, v in extra.items() if k in taken and given.get(k) is None}
+    if ids is not None and "position_ids" in taken:
+        batch, length = ids.shape[:2]
+        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+        extra["position_ids"] = torch.empty(1, length, dtype=torch.long, device="meta")
+        extra["attention_mask"] = torch.empty(batch, 1, length, length, dtype=dtype, device="meta")
+    open_to = taken[len(args) :]
+    missing = {k: v for k, v in extra.items() if k in open_to and given.get(k) is None}
+    if "attention_mask" in missing and FILLED_IN not in notes:
+        notes.append(FILLED_IN)
     return args, {**kwargs, **missing}
 
 

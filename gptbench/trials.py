@@ -1,0 +1,98 @@
+"""Trials of batch sizes on this machine, each in a process of its own: does it fit, how fast is it.
+
+A trial that hangs is ended and counts as not fitting. How long one may take follows from the
+slowest sequence seen so far, and before any was seen from the FLOPs and a device slower than any.
+"""
+
+from dataclasses import dataclass, replace
+
+from gptbench import flops
+from gptbench.errors import OutOfMemoryError, WorkerHungError
+from gptbench.process import Progress
+from gptbench.record import CurvePoint, MeasureTask, Probe, Round
+from gptbench.runner import Measurer
+
+# FLOP/s that the first trial is given time for: a hundredth of what a small device does.
+SLOWEST_FLOPS_PER_S = {"cuda": 1e11, "cpu": 1e9}
+
+# Loading torch, building the model, reading the text; and compiling it where that is asked for.
+START_UP_S = 120.0
+COMPILE_S = 900.0
+
+# How many times slower than a sequence of the slowest trial so far: memory that the system swaps
+# out is slower by more than that.
+PATIENCE = 20.0
+
+# A round of the curve: long enough to tell 0.1%, and one step of those that are longer.
+ROUND_S = 2.0
+ROUND_STEPS = 1
+
+
+@dataclass(slots=True)
+class Trials:
+    """Trials of a task's workload with other batch sizes.
+
+    `task` has the memory limit, and says how a window of it would be warmed up.
+    """
+
+    task: MeasureTask
+    measurer: Measurer
+    progress: Progress
+    slowest_sequence_s: float | None = None
+
+    def probe(self, batch_size: int) -> Probe:
+        """Whether a batch size fits. Raises whatever but a lack of memory ends the trial."""
+        self.progress(f"trying batch {batch_size}", self._expected_s(batch_size, 2))
+        # Two full steps: the second finds the optimizer's state in place.
+        task = replace(self._with_batch(batch_size), warmup_steps=1, warmup_s=0.0, steps=1)
+        try:
+            tried = self.measurer.measure(task, allowed_s=self.allowed_s(batch_size, 2))
+        except (OutOfMemoryError, WorkerHungError) as error:
+            return Probe(batch_size=batch_size, fits=False, reason=str(error))
+        taken = tried.measurement
+        self._learn(batch_size, max(*taken.warmup_ns, *taken.step_ns))
+        return Probe(
+            batch_size=batch_size,
+            fits=True,
+            peak_memory_bytes=taken.peak_memory_bytes,
+            step_ns=taken.step_ns[-1],
+        )
+
+    def round(self, batch_size: int) -> CurvePoint:
+        """One round of steps of a batch size that fits."""
+        least = ROUND_STEPS + 2
+        expected_s = max(2 * ROUND_S, self._expected_s(batch_size, least))
+        self.progress(f"timing batch {batch_size}", expected_s)
+        task = replace(
+            self._with_batch(batch_size),
+            warmup_steps=1 if self.task.prime else min(self.task.warmup_steps, 2),
+            steps=None,
+            min_steps=ROUND_STEPS,
+            window_s=ROUND_S,
+        )
+        allowed_s = self.allowed_s(batch_size, least) + PATIENCE * (ROUND_S + task.warmup_s)
+        taken = self.measurer.measure(task, allowed_s=allowed_s).measurement
+        return CurvePoint(
+            batch_size=batch_size,
+            rounds=(Round(steps=len(taken.step_ns), window_ns=taken.window_ns),),
+            peak_memory_bytes=taken.peak_memory_bytes,
+        )
+
+    def allowed_s(self, batch_size: int, steps: int) -> float:
+        """Seconds after which a trial of so many steps does not work but hang."""
+        start_up_s = START_UP_S + (COMPILE_S if self.task.workload.compile else 0.0)
+        if self.slowest_sequence_s is not None:
+            return start_up_s + PATIENCE * self._expected_s(batch_size, steps)
+        work = self.task.workload.with_batch(batch_size)
+        per_step = flops.step_flops(self.task.model, work).hardware
+        return start_up_s + steps * per_step / SLOWEST_FLOPS_PER_S[self.task.device]
+
+    def _with_batch(self, batch_size: int) -> MeasureTask:
+        return replace(self.task, workload=self.task.workload.with_batch(batch_size))
+
+    def _expected_s(self, batch_size: int, steps: int) -> float:
+        return (self.slowest_sequence_s or 0.0) * batch_size * steps
+
+    def _learn(self, batch_size: int, step_ns: int) -> None:
+        sequence_s = step_ns / 1e9 / batch_size
+        self.slowest_sequence_s = max(sequence_s, self.slowest_sequence_s or 0.0)

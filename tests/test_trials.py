@@ -1,0 +1,106 @@
+"""Trials: what counts as not fitting, and how long one may take."""
+
+from dataclasses import replace
+
+import pytest
+
+from gptbench import presets
+from gptbench.config import Workload
+from gptbench.errors import OutOfMemoryError, WorkerDiedError, WorkerHungError
+from gptbench.record import Measured, Measurement, MeasureTask
+from gptbench.trials import START_UP_S, Trials
+
+MODEL = presets.load("scratchgpt")
+TASK = MeasureTask(
+    model=MODEL,
+    workload=Workload(batch_size=1, seq_len=256),
+    device="cpu",
+    warmup_steps=3,
+    warmup_s=0.0,
+    steps=None,
+    min_steps=10,
+    window_s=12.0,
+    data=None,
+    memory_limit_bytes=2**31,
+)
+
+
+class FakeMeasurer:
+    """Takes a second a sequence; raises instead where it was given an error."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.tasks = []
+
+    def measure(self, task, allowed_s=None):
+        self.tasks.append((task, allowed_s))
+        if self.error:
+            raise self.error
+        step_ns = task.workload.batch_size * 1_000_000_000
+        steps = task.steps or task.min_steps
+        taken = Measurement(
+            step_ns=(step_ns,) * steps,
+            window_ns=step_ns * steps,
+            warmup_ns=(step_ns,) * task.warmup_steps,
+            peak_memory_bytes=task.workload.batch_size * 1000,
+            first_loss=4.0,
+            last_loss=3.0,
+            stop="",
+        )
+        return Measured(measurement=taken, environment={})
+
+
+def trials(error=None, task=TASK):
+    return Trials(task, FakeMeasurer(error), lambda _doing, _s: None)
+
+
+def test_a_probe_runs_two_full_steps_of_the_batch_within_the_limit():
+    made = trials()
+    made.probe(5)
+    task, _ = made.measurer.tasks[0]
+    assert (task.warmup_steps, task.steps, task.workload.batch_size) == (1, 1, 5)
+    assert task.memory_limit_bytes == 2**31
+
+
+def test_a_batch_that_ran_fits_with_its_memory_and_its_time():
+    probe = trials().probe(5)
+    assert (probe.fits, probe.peak_memory_bytes, probe.step_ns) == (True, 5000, 5_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("can't allocate memory"),
+        WorkerHungError("ended after 9 s without an answer"),
+    ],
+    ids=["no memory", "hung"],
+)
+def test_a_batch_that_ran_out_of_memory_or_hung_does_not_fit_and_says_why(error):
+    probe = trials(error).probe(5)
+    assert (probe.fits, probe.reason) == (False, str(error))
+
+
+def test_a_crash_is_no_limit():
+    with pytest.raises(WorkerDiedError):
+        trials(WorkerDiedError("ended by SIGSEGV")).probe(5)
+
+
+def test_the_first_trial_has_time_for_a_device_that_is_slower_than_any():
+    """ScratchGPT: 71 MFLOP a token, so 2 steps of 4 · 256 tokens are 145 s at 1 GFLOP/s."""
+    assert trials().allowed_s(4, 2) - START_UP_S == pytest.approx(145, rel=0.01)
+
+
+def test_later_ones_have_twenty_times_the_time_of_the_slowest_sequence():
+    made = trials()
+    made.probe(5)
+    assert made.allowed_s(10, 2) == START_UP_S + 20 * 10 * 2
+
+
+def test_compiling_has_time_of_its_own():
+    compiled = replace(TASK, workload=replace(TASK.workload, compile=True))
+    assert trials(task=compiled).allowed_s(4, 2) > trials().allowed_s(4, 2) + 600
+
+
+def test_a_round_is_a_short_window_of_the_batch():
+    point = trials().round(5)
+    assert (point.batch_size, point.rounds[0].steps, point.rounds[0].window_ns) == (5, 1, 5 * 10**9)
