@@ -250,8 +250,8 @@ def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
     room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
-    size = CHOSEN_BATCH
-    while size > 1 and memory.footprint(model, work.with_batch(size)).total > room:
+    size, kernels = CHOSEN_BATCH, memory.Setup(kind=detected.kind)
+    while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > room:
         size //= 2
     return size
 
@@ -321,7 +321,7 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     # then fails sooner. Compiled code is made for one batch size.
     prime = plan.detected.kind == "cpu" and not question.compile
     task = replace(_task(plan, limit.size_bytes), prime=prime)
-    prior = memory.affine(plan.model, plan.work)
+    prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
     with Measurer() as measurer:
         trials = Trials(task, measurer, progress)
         largest = question.max_batch_size or batch.LARGEST
@@ -401,7 +401,8 @@ def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measur
         return runner.measure(_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:
         allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
-        predicted = gib(memory.footprint(plan.model, work).total)
+        kernels = memory.Setup(kind=plan.detected.kind)
+        predicted = gib(memory.footprint(plan.model, work, kernels).total)
         raise OutOfMemoryError(
             f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
             f"{predicted} are needed ({error}). Type --auto-batch for the largest that fits. "

@@ -317,9 +317,13 @@ def _note(
 
 
 def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
-    """One bar of the parts; the first is labelled at its start, the last at its end."""
+    """One bar of the parts; the first is labelled at its start, the last at its end.
+
+    Those between have a line each beneath it: thin neighbours would write over one another.
+    """
     axes.set_position((0.01, 0.04, 0.98, 0.92))
-    axes.set_ylim(-1.5, 1.5)
+    between = [name for name, _, _ in parts[1:-1]]
+    axes.set_ylim(-1.5 - 0.8 * max(0, len(between) - 1), 1.5)
     axes.set_xlim(0, max(1.0, sum(p[1] for p in parts)))
     left = 0.0
     for name, share, color in parts:
@@ -331,7 +335,7 @@ def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
         elif name == parts[-1][0]:
             axes.text(left + share, 0.75, label, va="bottom", ha="right", color=MUTED)
         else:
-            axes.text(left, -0.75, label, va="top", color=INK)
+            axes.text(left, -0.75 - 0.8 * between.index(name), label, va="top", color=INK)
         left += share
 
 
