@@ -307,7 +307,9 @@ def flops(
     if by_layer:
         tables.append(ledgers.layers(config, work))
     if roofs:
-        tables.append(ledgers.roofs(config, work, roofs))
+        from gptbench.report import roofs as limits
+
+        tables.append(limits.table(config, work, roofs))
     if others:
         from gptbench.report import conventions
 

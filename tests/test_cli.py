@@ -325,6 +325,7 @@ def test_a_search_that_is_interrupted_leaves_no_process_and_no_file(tmp_path, ho
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**ENVIRONMENT, "TMPDIR": str(tmp_path)},
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509, the tests start no threads
     )
     with asked:
         started = psutil.Process(asked.pid)

@@ -295,6 +295,7 @@ def fits(measure, batch_size, prime):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is the kernel's")
 def test_at_the_edge_every_trial_of_a_size_ends_alike(measurer):
     """Where 1 KiB decides: each before ran in a process that the one before had not touched."""
