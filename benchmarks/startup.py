@@ -15,7 +15,7 @@ COMMAND = [str(Path(sys.executable).parent / "gptbench"), "flops", "gpt2-xl"]
 # A child asks the kernel for its own peak: what a parent reads of a child holds the parent's too.
 PEAK = """
 import sys
-from gptbench.cli import main
+from gptbench.cli.main import main
 main(["flops", "gpt2-xl"])
 print(open("/proc/self/status").read(), file=sys.stderr)
 """

@@ -2,6 +2,6 @@
 
 import sys
 
-from gptbench.cli import main
+from gptbench.cli.main import main
 
 sys.exit(main())

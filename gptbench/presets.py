@@ -1,9 +1,5 @@
-"""The one reader of presets/ and of preset files: TOML tables in, ModelConfigs out.
+"""The one reader of presets/ and of preset files: TOML tables in, ModelConfigs out."""
 
-Files of Hugging Face are read by `hub/`.
-"""
-
-import os
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -11,7 +7,6 @@ from typing import Any
 
 from gptbench.config import ModelConfig, ModelFieldError
 from gptbench.errors import QuestionError, UnknownNameError
-from gptbench.hub import reader as hub
 
 _HERE = Path(__file__).parent
 
@@ -23,31 +18,29 @@ REQUIRED = tuple(f.name for f in fields(ModelConfig) if f.default is MISSING and
 
 
 def load(model: str) -> ModelConfig:
-    """The model that a person named: a preset, a file that holds one, or a folder of Hugging Face.
+    """The preset of that name, or the one model of a preset file (.toml).
 
-    A file is a preset file with one table (.toml) or a config.json. A preset's name comes before a
-    folder's: ./gpt2-xl is the folder. Raises QuestionError with file, line and key for a file that
-    does not read, and UnknownNameError with the nearest names for a preset that is not there.
+    Raises QuestionError with file, line and key for a file that does not read, and
+    UnknownNameError with the nearest names for a preset that is not there.
     """
     path = Path(model)
-    if path.suffix == ".py":
-        raise QuestionError(
-            f"'{model}' is Python. Type {model}:NAME --input-shape 1x1024, with the NAME of what "
-            "builds the module."
-        )
     if path.suffix == ".toml":
         return _only(read(path), path)
-    if path.suffix == ".json" or os.sep in model:
-        return hub.read(path)
+    found = find(model)
+    if found is None:
+        raise UnknownNameError("model", model, catalogue(), "'gptbench presets' shows them all.")
+    return found
+
+
+def find(name: str) -> ModelConfig | None:
+    """The preset of that name, if there is one."""
     for file in sorted(PRESETS.glob("*.toml")):
         # A family is parsed only where it can hold the name: start-up is counted in milliseconds.
-        if model in file.read_text(encoding="utf-8"):
+        if name in file.read_text(encoding="utf-8"):
             found = read(file)
-            if model in found:
-                return found[model]
-    if os.path.exists(model):  # noqa: PTH110, as Path's raises for a name that is too long
-        return hub.read(path)
-    raise UnknownNameError("model", model, catalogue(), "'gptbench presets' shows them all.")
+            if name in found:
+                return found[name]
+    return None
 
 
 def catalogue() -> dict[str, ModelConfig]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gptbench import config, device, diagnosis, presets, utilization
+from gptbench import config, device, diagnosis, models, utilization
 from gptbench.config import Recompute, Workload
 from gptbench.device import Device
 from gptbench.errors import ImpossibleMfuError, QuestionError
@@ -93,7 +93,7 @@ def answer(question: Question) -> Answer:
 
 
 def _setting(question: Question) -> Setting:
-    model = presets.load(question.model)
+    model = models.load(question.model)
     seq_len = question.seq_len or model.n_ctx
     config.check_fits_context(model, Workload(batch_size=1, seq_len=seq_len))
     return Setting(

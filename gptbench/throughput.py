@@ -17,7 +17,7 @@ from gptbench import (
     device,
     memory,
     metrics,
-    presets,
+    models,
     runner,
 )
 from gptbench.config import (
@@ -150,7 +150,7 @@ def run(question: Question, progress: Progress) -> Record:
 def read(question: Question) -> _Asked:
     """Everything about the question that can be refused without looking at the machine."""
     table = device.table(question.devices)
-    model = presets.load(question.model) if question.model else None
+    model = models.load(question.model) if question.model else None
     _check_batches(question)
     dtype = parse_dtype(question.dtype) if question.dtype else None
     if question.pure and dtype == "float32":
@@ -214,7 +214,7 @@ def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
 
 def _suitable_model(detected: Detected) -> ModelConfig:
     small = detected.kind == "cpu" or detected.memory_bytes < 8e9
-    return presets.load("scratchgpt" if small else "gpt2-small")
+    return models.load("scratchgpt" if small else "gpt2-small")
 
 
 def _workload(

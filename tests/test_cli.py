@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import typer
 
-from gptbench import __version__, cli, throughput
+from gptbench import __version__, throughput
+from gptbench.cli import main as cli
 from gptbench.errors import UnavailableError
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ def answer(capsys, *words):
     return status, said.out, said.err
 
 
-COMMANDS = typer.main.get_command(cli.app).commands
+COMMANDS = {name: cli.load(name) for name in cli.COMMANDS}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptbench import cli, diagnosis, published
+from gptbench import diagnosis, published
+from gptbench.cli import main as cli
 from gptbench.errors import ImpossibleMfuError
 from gptbench.published import Question
 from gptbench.report import published as report

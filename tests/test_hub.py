@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptbench import flops, presets
+from gptbench import flops, models, presets
 from gptbench.config import Workload
 from gptbench.errors import QuestionError
 from gptbench.hub import reader
@@ -363,7 +363,7 @@ RELEASED = json.loads(Path(__file__).with_name("data").joinpath("released.json")
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_preset_is_what_its_released_config_says(name, tmp_path):
     (tmp_path / f"{name}.json").write_text(json.dumps(RELEASED[name]), encoding="utf-8")
-    assert presets.load(str(tmp_path / f"{name}.json")) == presets.load(name)
+    assert models.load(str(tmp_path / f"{name}.json")) == presets.load(name)
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -371,7 +371,7 @@ def test_a_released_model_has_the_parameters_that_transformers_gives_it(name):
     config = transformers.AutoConfig.for_model(**RELEASED[name])
     with torch.device("meta"):
         model = theirs(config)
-    assert flops.parameters(presets.load(name)).total == parameters(model)
+    assert flops.parameters(models.load(name)).total == parameters(model)
 
 
 def test_every_preset_of_a_released_family_is_held_to_its_config():
@@ -494,7 +494,7 @@ def test_windows_are_said_as_briefly_as_they_can_be(kind, fields, windows):
 
 def refusal(place):
     with pytest.raises(QuestionError) as caught:
-        presets.load(str(place))
+        models.load(str(place))
     return str(caught.value)
 
 
@@ -692,12 +692,12 @@ def test_a_model_is_named_by_its_folder_or_file(tmp_path, place, name):
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"model_type": "gpt2"}', encoding="utf-8")
-    assert presets.load(str(path)).name == name
+    assert models.load(str(path)).name == name
 
 
 def test_a_folder_is_a_model_too(config):
     path = config('{"model_type": "gpt2"}')
-    assert presets.load(str(path.parent)) == presets.load(str(path))
+    assert models.load(str(path.parent)) == models.load(str(path))
 
 
 def test_a_preset_comes_before_a_folder_of_its_name(tmp_path, monkeypatch):
@@ -705,4 +705,4 @@ def test_a_preset_comes_before_a_folder_of_its_name(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert [presets.load(name).n_layers for name in ("gpt2-xl", "./gpt2-xl")] == [48, 12]
+    assert [models.load(name).n_layers for name in ("gpt2-xl", "./gpt2-xl")] == [48, 12]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gptbench import cli, published
+from gptbench import published
+from gptbench.cli import main as cli
 from gptbench.errors import QuestionError, UnknownNameError
 from gptbench.published import Question
 from gptbench.report import published as report

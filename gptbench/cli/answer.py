@@ -1,0 +1,81 @@
+"""What a command answers: on stdout in the form asked for, in files whole or not at all.
+
+What is heavy is imported where it is asked for: a table of FLOPs needs no pandas.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gptbench.cli.options import Format
+
+
+def progress_bar() -> Any:
+    """A bar on stderr that takes (what is being done, seconds expected)."""
+    from gptbench.report import progress, text
+
+    return progress.bar(text.console(stderr=True))
+
+
+def show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> None:
+    """Give stdout the answer in the form that was asked for."""
+    if format is Format.json:
+        from gptbench import record
+
+        sys.stdout.write(record.dump_json(document()))
+    elif format is Format.csv:
+        from gptbench.report import delimited
+
+        sys.stdout.write("\n".join(delimited.table_csv(t) for t in tables))
+    elif format is Format.markdown:
+        from gptbench.report import markdown
+
+        sys.stdout.write("\n".join(markdown.render(t) for t in tables))
+    else:
+        from gptbench.report import text
+
+        console = text.console()
+        for t in tables:
+            text.show(t, console)
+
+
+def show_results(format: Format, records: Sequence[Any], convention: Any) -> None:
+    """Give stdout the results of records, and stderr what is to be known of them."""
+    from gptbench import metrics
+    from gptbench.report import caveats, frame, results
+
+    derived = [metrics.derive(rec, convention) for rec in records]
+    if format is Format.csv:
+        sys.stdout.write(frame.csv_text(frame.measurements(records, convention=convention)))
+        return
+    tables = []
+    for rec, result in zip(records, derived, strict=True):
+        tables.append(results.result(rec, result))
+        if rec.batch_search is not None:
+            tables.append(results.probes(rec.batch_search))
+            if rec.batch_search.curve:
+                tables.append(results.speeds(rec.batch_search, rec.workload))
+    documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
+    show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
+    sys.stdout.flush()
+    for result in derived:
+        for caveat in result.caveats:
+            print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
+
+
+def write_reports(folder: Path, records: Sequence[Any], convention: Any) -> None:
+    """result.json (of a single record), result.csv and report.html, each whole or not at all."""
+    from gptbench import metrics, record
+    from gptbench.report import frame, html
+
+    if len(records) == 1:
+        document = metrics.document(records[0], metrics.derive(records[0], convention))
+        record.write_whole(folder / "result.json", record.dump_json(document))
+    measured = frame.measurements(records, convention=convention)
+    record.write_whole(folder / "result.csv", frame.csv_text(measured))
+    record.write_whole(folder / "report.html", html.page(records, convention))
+    written = "result.csv and report.html"
+    if len(records) == 1:
+        written = f"result.json, {written}"
+    print(f"Wrote {written} in {folder}.", file=sys.stderr)

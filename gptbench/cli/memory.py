@@ -1,0 +1,91 @@
+"""gptbench memory."""
+
+from typing import Annotated
+
+import typer
+
+from gptbench import device as peaks
+from gptbench import models, room
+from gptbench.cli.answer import show
+from gptbench.cli.options import (
+    AttentionChoice,
+    AttentionOption,
+    BatchSize,
+    CountedMode,
+    CountedModeOption,
+    DeviceChoice,
+    Devices,
+    DtypeOption,
+    Format,
+    FormatOption,
+    GradAccum,
+    ModelArgument,
+    OptimizerChoice,
+    Pure,
+    RecomputeChoice,
+    RecomputeOption,
+    SeqLen,
+)
+from gptbench.config import Workload, check_fits_context, parse_dtype
+from gptbench.errors import QuestionError
+from gptbench.memory import Setup
+from gptbench.report import footprints
+
+
+def command(
+    model: ModelArgument,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    mode: CountedModeOption = CountedMode.train,
+    dtype: DtypeOption = None,
+    pure: Pure = False,
+    optimizer: Annotated[
+        OptimizerChoice, typer.Option(help="Hold the state of this optimizer.")
+    ] = OptimizerChoice.adamw,
+    attention: AttentionOption = AttentionChoice.fused,
+    recompute: RecomputeOption = RecomputeChoice.none,
+    grad_accum: GradAccum = 1,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show the largest batch that should fit into this GPU."),
+    ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Count the kernels of this (auto: cuda with --gpu).")
+    ] = DeviceChoice.auto,
+    devices: Devices = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Predict what a step holds in memory, when it holds most, and what would make room.
+
+    Example: gptbench memory gpt2-xl -b 8 --dtype bf16 --gpu a100-sxm4-80gb
+    """
+    if gpu and device is DeviceChoice.cpu:
+        raise QuestionError(f"--gpu '{gpu}' and --device cpu contradict each other.")
+    config = models.load(model)
+    allowed = room.limit(peaks.find(gpu, peaks.table(devices))) if gpu else None
+    multiplied = parse_dtype(dtype or (allowed.dtype if allowed else "float32"))
+    if pure and multiplied == "float32":
+        raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
+    work = Workload(
+        batch_size=batch_size or 1,
+        seq_len=seq_len or config.n_ctx,
+        mode=mode.value,
+        dtype=multiplied,
+        autocast=multiplied != "float32" and not pure,
+        attention=attention.value,
+        recompute=recompute.value,
+        grad_accum=grad_accum,
+    )
+    check_fits_context(config, work)
+    cuda = device is DeviceChoice.cuda or gpu is not None
+    case = room.Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
+    most = room.largest_batch(case, allowed) if allowed else None
+    if most and batch_size is None:
+        case = room.Case(config, work.with_batch(most), case.setup)
+    advice = room.advice(case, allowed)
+    tables = [footprints.ledger(case), footprints.moments(case.footprint)]
+    if allowed and most:
+        tables.append(footprints.fitting(most, allowed))
+    if advice:
+        tables.append(footprints.advice(advice, case.work.batch_size))
+    show(format, tables, lambda: room.document(case, advice, most))

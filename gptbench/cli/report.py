@@ -1,0 +1,33 @@
+"""gptbench report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptbench import conventions, metrics, record
+from gptbench.cli.answer import show_results, write_reports
+from gptbench.cli.options import ConventionOption, Format, FormatOption
+
+
+def command(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RESULT...", help="Files that --out wrote: result.json.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Write result.csv and report.html there."),
+    ] = None,
+    convention: ConventionOption = "exact",
+    format: FormatOption = Format.table,
+) -> None:
+    """Make the tables and pages again, from records alone.
+
+    Example: gptbench report results/result.json --out results
+    """
+    counted = conventions.named(convention)
+    folder = record.output_folder(out) if out else None
+    records = [metrics.with_current_peak(record.read(path)) for path in files]
+    if folder is not None:
+        write_reports(folder, records, counted)
+    show_results(format, records, counted)
