@@ -93,7 +93,8 @@ class MFUMeter:
     `recompute`, `convention`: as for `gptbench mfu`. `world_size`: devices that work together.
 
     A reading is of the last `window` steps. The first `skip` calls of `step` are warm-up; the first
-    of all only starts the clock, as nobody knows when its step began. What is kept does not grow.
+    of all only starts the clock, as nobody knows when its step began, and while a GPU's queue still
+    fills, steps seem shorter than they are. What is kept does not grow.
 
     Raises QuestionError for what cannot be.
     """

@@ -39,8 +39,8 @@ def count(
 
 def log(meter: MFUMeter, accelerator: Accelerator, step: int) -> None:
     """Give the numbers to the trackers of the main process."""
-    if accelerator.is_main_process:
-        accelerator.log(scalars(warned(meter.compute())), step=step)
+    if accelerator.is_main_process and (found := scalars(warned(meter.compute()))):
+        accelerator.log(found, step=step)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class MFUCallback(Callback):
         every = trainer.log_every_n_steps
         if trainer.is_global_zero and every and self._updates % every == 0:
             found = scalars(warned(self.meter.compute()))
-            for logger in trainer.loggers:
+            for logger in trainer.loggers if found else ():
                 logger.log_metrics(found, step=self._updates)
 
 
