@@ -179,6 +179,27 @@ def test_lightning_is_refused_a_meter_of_other_devices_before_a_step(model, cloc
     assert clock.now_ns == before
 
 
+class Witness(lightning.Callback):
+    """What each process has metered, as a file of its own."""
+
+    def __init__(self, meter, folder):
+        self.meter, self.folder = meter, folder
+
+    def on_train_end(self, trainer, _):
+        found = self.meter.compute()
+        facts = [found.n_steps, found.tokens, found.tokens_per_s]
+        Path(self.folder, f"{trainer.global_rank}.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.slow
+def test_two_processes_of_lightning_read_twice_the_tokens(model, clock, tmp_path):
+    meter = meter_of(clock, world_size=2)
+    options = {"devices": 2, "strategy": "ddp_fork", "batches": 16}
+    fit(model, tmp_path, lit.MFUCallback(meter), Witness(meter, tmp_path), **options)
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert both == [[7, 14 * TOKENS, 2 * TOKENS]] * 2
+
+
 def assert_same_weights(model, other):
     own, others = model.state_dict(), other.state_dict()
     assert all(torch.equal(own[name], others[name]) for name in own)
@@ -356,6 +377,8 @@ def each_process(folder):
 
 @pytest.mark.slow
 def test_two_processes_read_twice_the_tokens_and_one_of_them_logs(tmp_path):
+    # Processes are forked, and would go on with what this one knows of itself.
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerate.debug_launcher(each_process, (str(tmp_path),), num_processes=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == [3, 12 * TOKENS, 2 * TOKENS, [[step, 2 * TOKENS] for step in (2, 3, 4)]]
