@@ -107,8 +107,9 @@ def limit_of(card: str | Card | None, dtype: object, rows: tuple[Device, ...]) -
     known = _dtype(dtype)
     try:
         found = _rows(name, card, rows)
-    except UnknownNameError as error:
-        return Limit(flops_per_s=None, source=str(error))
+    except UnknownNameError:
+        source = f"{name!r} is not in the table of 'gptbench gpus'; give peak_flops_per_s"
+        return Limit(flops_per_s=None, source=source)
     return _shared(name, found, known)
 
 

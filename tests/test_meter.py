@@ -400,8 +400,8 @@ def test_a_torch_dtype_is_as_good_as_its_name():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("NVIDIA Imaginary", "unknown GPU 'NVIDIA Imaginary'"),
-        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", "unknown GPU"),
+        ("NVIDIA Imaginary", "'NVIDIA Imaginary' is not in the table of 'gptbench gpus'"),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", "'NVIDIA A100-SXM4-80GB MIG 1g.10gb' is not in"),
         (card(A100, 14), "no device of the table is 'NVIDIA A100-SXM4-80GB' with as many"),
         ("h100", "'h100' stands for devices of different bfloat16 peaks: "),
         ("v100", "no bfloat16 peak of 'v100' is known"),
