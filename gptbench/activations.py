@@ -262,7 +262,9 @@ def attention(part: Part, x: Tensor, window: int) -> Tensor:
         q, k = (_rotate(part, t) for t in (q, k))
     mixed = _each_length(part, (q, k, v), window)
     shape = (*x.shape[:2], model.n_heads * model.d_value)
-    mixed = part.make(mixed, *shape) if _by_head(part.setting, window) else part.alias(mixed, *shape)
+    mixed = (
+        part.make(mixed, *shape) if _by_head(part.setting, window) else part.alias(mixed, *shape)
+    )
     if model.out_proj:
         mixed = part.linear("attn.out", mixed, model.d_model, model.out_bias)
     part.tape.read(x, q, k, v)
@@ -401,7 +403,7 @@ def _written_out(part: Part, qkv: tuple[Tensor, ...], _window: int) -> Tensor:
     return mixed
 
 
-def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], window: int) -> Tensor:
+def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], _window: int) -> Tensor:
     """What scaled_dot_product_attention does where no kernel takes its inputs: all in float32.
 
     `_scaled_dot_product_attention_math` of aten/src/ATen/native/transformers/attention.cpp.
@@ -410,7 +412,7 @@ def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], window: int) -> T
     work = part.setting.work
     S = work.seq_len if work.mode == "decode" else T
     wide = [part.cast(t, FLOAT32_BYTES) for t in qkv]
-    scaled, mask = part.make(wide[0]), _mask_of_numbers(part, T, 0 < window < T)
+    scaled, mask = part.make(wide[0]), _mask_of_numbers(part, T)
     k, v = (
         part.make(t, B, N, S, width) if K != N else t
         for t, width in zip(wide[1:], (H, Hv), strict=True)
@@ -435,8 +437,8 @@ def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], window: int) -> T
     return part.cast(mixed, size)
 
 
-def _mask_of_numbers(part: Part, T: int, windowed: bool) -> Tensor:
-    """0 where a query sees a key, -∞ elsewhere: made of bits; a window's are the caller's."""
+def _mask_of_numbers(part: Part, T: int) -> Tensor:
+    """0 where a query sees a key, -∞ elsewhere: made of bits. A single query needs none."""
     made = Tensor((T, T), FLOAT32_BYTES if T > 1 else 0)
     bits = Tensor((T, T), 1 if T > 1 else 0)
     part.tape.add(Operation(outputs=(bits,), scratch_forward_bytes=bits.size_bytes))

@@ -18,6 +18,7 @@ from gptbench import (
     memory,
     metrics,
     models,
+    room,
     runner,
 )
 from gptbench.config import (
@@ -249,9 +250,9 @@ def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
 def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
-    room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
-    size, kernels = CHOSEN_BATCH, memory.Setup(kind=detected.kind)
-    while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > room:
+    most = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
+    size, kernels = CHOSEN_BATCH, room.setup(detected)
+    while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > most:
         size //= 2
     return size
 
@@ -321,7 +322,7 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     # then fails sooner. Compiled code is made for one batch size.
     prime = plan.detected.kind == "cpu" and not question.compile
     task = replace(_task(plan, limit.size_bytes), prime=prime)
-    prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
+    prior = memory.affine(plan.model, plan.work, room.setup(plan.detected))
     with Measurer() as measurer:
         trials = Trials(task, measurer, progress)
         largest = question.max_batch_size or batch.LARGEST
@@ -341,7 +342,7 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
 
 def _case(plan: _Plan, work: Workload) -> memory.Case:
     """The workload as memory predicts it, by the kernels of the device that runs it."""
-    return memory.Case(plan.model, work, memory.Setup(kind=plan.detected.kind))
+    return memory.Case(plan.model, work, room.setup(plan.detected))
 
 
 def _with_slack(limit_bytes: int) -> int:
@@ -355,15 +356,15 @@ def _limit(plan: _Plan) -> batch.Limit:
     free = here.free_bytes
     if here.kind == "cuda":
         others = f", where {'; '.join(here.others)}" if here.others else ""
-        room = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
+        most = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
     else:
-        room = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
+        most = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
     stated = plan.memory_limit_bytes
     if stated is None:
-        return room
+        return most
     words = f"--memory-limit {plan.question.memory_limit}"
-    if stated > room.size_bytes:
-        return replace(room, source=f"{room.source}; {words} is more")
+    if stated > most.size_bytes:
+        return replace(most, source=f"{most.source}; {words} is more")
     return batch.Limit(stated, words)
 
 

@@ -20,6 +20,7 @@ FLOORS = (
     ("errors", "oom"),
     ("units", "stats"),
     ("config", "device"),
+    ("kernels",),
     ("hub.fields",),
     ("hub.families",),
     ("hub.reader",),
