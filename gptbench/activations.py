@@ -411,13 +411,17 @@ def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], _window: int) -> 
     (B, T, N, H), (K, Hv), size = qkv[0].shape, qkv[2].shape[-2:], qkv[0].size
     work = part.setting.work
     S = work.seq_len if work.mode == "decode" else T
-    wide = [part.cast(t, FLOAT32_BYTES) for t in qkv]
+    shapes = ((B, T, N, H), (B, S, K, H), (B, S, K, Hv))
+    wide = [
+        part.make(t, *shape, size=FLOAT32_BYTES) if size != FLOAT32_BYTES else t
+        for t, shape in zip(qkv, shapes, strict=True)
+    ]
     scaled, mask = part.make(wide[0]), _mask_of_numbers(part, T)
     k, v = (
         part.make(t, B, N, S, width) if K != N else t
         for t, width in zip(wide[1:], (H, Hv), strict=True)
     )
-    turned = part.make(k)
+    turned = part.make(k, B, N, S, H)
     # A product reads heads of one sequence as they lie; repeated ones lie side by side already.
     apart, repeated = B > 1 and N > 1 and T > 1, K != N or B == 1 or N == 1
     q = part.make(scaled, B, N, T, H) if apart else scaled
@@ -431,7 +435,7 @@ def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], _window: int) -> 
         unused = Tensor(weights.shape, size)
         part.tape.add(Operation(outputs=(unused,), reads=(weights,)))
         part.tape.read(unused)
-    v = v if repeated else part.make(v)
+    v = v if repeated else part.make(v, B, N, S, Hv)
     mixed = part.matmul(("attn.values.weights", "attn.values.values"), weights, v, B, T, N, Hv)
     part.tape.read(*wide, weights)
     return part.cast(mixed, size)

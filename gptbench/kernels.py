@@ -11,6 +11,9 @@ from gptbench.config import Dtype
 # Where nobody names a GPU: an A100, whose kernels most cards of today share.
 USUAL = "8.0"
 
+# A T4: the same of cards without bfloat16.
+BEFORE_AMPERE = "7.5"
+
 # AMD's that PyTorch's attention kernels (AOTriton) are built for, and whose products take the
 # larger workspace.
 _AMD_FUSED = ("gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gptbench import advice
+from gptbench import advice, device, kernels
 from gptbench.config import Dtype
 from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
@@ -54,14 +54,18 @@ def limit(devices: tuple[Device, ...]) -> Limit:
 def setup(here: Detected) -> Setup:
     """The device that a worker found, as memory predicts by it.
 
-    A worker tells no capability, but which halves there are: Volta's and Turing's is float16 alone.
+    A worker tells no capability: it is the one of the device's row, or, of a device that the table
+    does not know, the usual one of those with the same halves.
     """
     if here.kind == "cpu":
         return Setup()
-    narrow: Dtype = "float16" if here.has_float16 else "float32"
+    row = device.match(here.name, here.units, device.table())
     if here.has_bfloat16:
-        return Setup("cuda", narrow="bfloat16")
-    return Setup("cuda", capability="7.0" if here.has_float16 else "6.0", narrow=narrow)
+        usual, narrow = kernels.USUAL, SUITABLE[0]
+    else:
+        usual, narrow = kernels.BEFORE_AMPERE, SUITABLE[1] if here.has_float16 else "float32"
+    capability = row.capability if row and row.capability else usual
+    return Setup("cuda", capability=capability, narrow=narrow)
 
 
 def largest_batch(case: Case, allowed: Limit) -> int:
