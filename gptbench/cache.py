@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import platformdirs
@@ -37,7 +37,7 @@ class Machine:
     host: str | None
     torch: str | None
     driver: str | None
-    threads: int | None
+    threads: str | None
     power_limit_w: float | None
 
 
@@ -72,7 +72,7 @@ def machine(detected: Detected) -> Machine:
         host=None if detected.uuid else platform.node(),
         torch=_text(facts.get("torch")),
         driver=_text(facts.get("driver")),
-        threads=int(facts["threads"]) if facts.get("threads") else None,
+        threads=_text(facts.get("threads")),
         power_limit_w=detected.power_limit_w,
     )
 
@@ -114,9 +114,9 @@ def keep(part: Part) -> str:
 
 
 def now() -> datetime:
-    """This moment, to the second, as a part has it."""
+    """The time in UTC, to the second, as a part has it."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _text(fact: Any) -> str | None:
+def _text(fact: object) -> str | None:
     return None if fact is None else str(fact)

@@ -128,7 +128,7 @@ def run(question: Question, progress: Progress) -> Calibration:
         work = _workload(question, model, detected.kind, dtype or _model_dtype(detected))
         products = calibration.of_model(model, work)
     asked = (dtype,) if dtype else dtypes(detected)
-    shapes = {work.dtype: _shapes(products)} if work else {}
+    shapes: dict[str, tuple[Shape, ...]] = {work.dtype: _shapes(products)} if work else {}
     wanted = tuple(_wanted(detected, name, shapes.get(name, ())) for name in asked)
     parts, notes = _known_or_measured(detected, wanted, question.fresh, progress)
     return Calibration(
@@ -195,7 +195,9 @@ def achievable(detected: Detected, dtype: str, progress: Progress) -> Achievable
         part = _part(here, dtype, timed)
         cache.keep(part)
     if not part.timed.products:
-        return Achievable(None, "not measured: the products do not fit into the memory that is free")
+        return Achievable(
+            None, "not measured: the products do not fit into the memory that is free"
+        )
     best = calibration.best(part.timed.products)
     return Achievable(
         best.flops_per_s, f"{dtype} matrix product {best.shape}, measured {part.measured_at}"

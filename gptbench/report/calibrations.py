@@ -38,15 +38,13 @@ def products(found: Calibration) -> Table:
         Column("dtype"),
         Column("product"),
         Column("FLOP/s", right=True),
-        Column("slow", right=True, spare=True),
-        Column("fast", right=True, spare=True),
-        Column("readings", right=True, spare=True),
+        Column("slow", right=True),
+        Column("fast", right=True),
+        Column("readings", right=True),
         Column("of best", right=True),
         Column("of peak", right=True),
     ]
-    rows = [
-        _product(found, time) for dtype in found.dtypes for time in found.squares(dtype)
-    ]
+    rows = [_product(found, time) for dtype in found.dtypes for time in found.squares(dtype)]
     kept = columns if with_peak else columns[:-1]
     return Table(
         title=f"Matrix products of {found.detected.name}",
@@ -109,9 +107,7 @@ def _age(found: Calibration) -> Iterator[str]:
         age = alike[0].age(found.now)
         if age > JUST_NOW:
             names = ", ".join(part.dtype or "memory" for part in alike)
-            yield (
-                f"Measured {_ago(age)} ago: {names}. Type --fresh to measure again."
-            )
+            yield (f"Measured {_ago(age)} ago: {names}. Type --fresh to measure again.")
 
 
 def _ago(age: timedelta) -> str:
@@ -148,7 +144,7 @@ def model(found: Calibration) -> Table:
     if total is not None:
         totals.append(
             (
-                "training step",
+                "step",
                 "all",
                 "",
                 "",
@@ -209,8 +205,8 @@ def memory(found: Calibration) -> Table:
         Column("operation"),
         Column("moved", right=True, unit="bytes"),
         Column("time", right=True, unit="s"),
-        Column("fastest", right=True, unit="s", spare=True),
-        Column("slowest", right=True, unit="s", spare=True),
+        Column("fastest", right=True, unit="s"),
+        Column("slowest", right=True, unit="s"),
         Column("B/s", right=True),
         Column("of peak", right=True),
     )

@@ -1,10 +1,10 @@
-"""The charts of a measurement, as inline SVG. `within` is put before every id, so that the figures
-of several records can share a page.
+"""The charts of a measurement, as inline SVG.
+
+`within` is put before every id, so that the figures of several records can share a page.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -127,9 +127,7 @@ def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
             _mark_achievable(axes, achievable / (metrics.peak_flops_per_s or 1))
         axes.set_axis_off()
         words = ", ".join(f"{name} {percent(share)}" for name, share, _ in parts if share >= 0.0005)
-        return svg(
-            figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}."
-        )
+        return svg(figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}.")
 
 
 def components(model: ModelConfig, work: Workload, within: str = "") -> str:
@@ -152,9 +150,7 @@ def components(model: ModelConfig, work: Workload, within: str = "") -> str:
         largest = max(rows, key=lambda row: row.flops)
         share = percent(largest.flops / total)
         text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
-        return svg(
-            figure, f"{within}components", "FLOPs of a forward pass by matrix product", text
-        )
+        return svg(figure, f"{within}components", "FLOPs of a forward pass by matrix product", text)
 
 
 # -- parts of the charts ------------------------------------------------------------------------

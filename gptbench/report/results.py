@@ -105,6 +105,10 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
+        if rec.device.kind == "cuda" and rec.device.achievable_source:
+            best = (
+                f"against {si(achievable, 'FLOP/s')}, as measured: {rec.device.achievable_source}"
+            )
         name = by_convention("achievable MFU", metrics)
         rows.append((name, known(metrics.achievable_mfu, percent), best))
     return rows

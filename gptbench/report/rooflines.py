@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gptbench import calibrate
 from gptbench.calibrate import Calibration
@@ -32,7 +32,7 @@ COLOURS = (ACCENT, SECOND, THIRD, INK)
 MARKERS = {"forward": "o", "dgrad": "^", "wgrad": "s"}
 
 # Labels nearer than this to another, in points of the page, are left out.
-APART = (70, 13)
+APART = (50, 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,20 @@ def roofline(found: Calibration, within: str = "") -> str:
     series = [(limits, points(found, limits.dtype)) for limits in roofs]
     with style():
         figure, (axes,) = figure_of(4.6)
-        axes.set_position((0.11, 0.13, 0.86, 0.76))
-        left, right = _ends(series)
+        axes.set_position((0.12, 0.13, 0.85, 0.77))
+        ends = _ends(series)
         for colour, (limits, shown_points) in zip(COLOURS, series, strict=False):
-            _roof(axes, limits, (left, right), colour)
-            _spec(axes, found, limits, (left, right))
+            _roof(axes, limits, ends, colour, calibrate.spec_peak(found, limits.dtype))
+            _promised(axes, found, limits.dtype, ends, colour)
             _dots(axes, shown_points, colour)
-        _name_dots(axes, [point for _, every in series for point in every])
-        axes.set_xlim(left, right)
-        _scales(axes)
-        axes.set_title("FLOP/s of a product over its FLOPs a byte", color=INK, pad=14)
+        _scales(axes, ends)
+        # Squares have the same sides in every dtype: one name does for all.
+        _name_dots(axes, series[0][1])
+        slope = roofs[0].bandwidth_bytes_per_s
+        note(axes, si(slope, "B/s"), (ends[0], ends[0] * slope), (14, 4), va="top", color=INK)
+        axes.legend(frameon=False, loc="lower right", labelcolor=INK, fontsize=10)
+        dashed = ", dashed as the table has it" if found.row else ""
+        axes.set_title(f"Roofs as measured{dashed}", color=INK, pad=14)
         return svg(figure, f"{within}roofline", "Roofline as measured", _words(series))
 
 
@@ -88,64 +92,69 @@ def _ends(series: Sequence[tuple[Roofs, Sequence[Point]]]) -> tuple[float, float
     """From well below the lowest ridge to well beyond the last point."""
     ridges = [limits.ridge for limits, _ in series]
     at = [point.intensity for _, every in series for point in every]
-    return min(*ridges, *at) / 6, max(*ridges, *at) * 2.5
+    return min(*ridges, *at) / 16, max(*ridges, *at) * 2.5
 
 
-def _roof(axes: Axes, limits: Roofs, ends: tuple[float, float], colour: str) -> None:
+def _roof(
+    axes: Axes, limits: Roofs, ends: tuple[float, float], colour: str, promised: float | None
+) -> None:
     left, right = ends
     ridge, peak, slope = limits.ridge, limits.peak_flops_per_s, limits.bandwidth_bytes_per_s
-    axes.plot([left, ridge, right], [left * slope, peak, peak], color=colour, lw=1.6)
     label = f"{limits.dtype} {si(peak, 'FLOP/s')}"
-    note(axes, label, (right, peak), (0, 5), ha="right", color=colour, weight="bold")
-    if colour == COLOURS[0]:
-        note(axes, f"{si(slope, 'B/s')}", (left, left * slope), (10, 0), va="top", color=colour)
+    if promised is not None:
+        label += f" of {si(promised)}"
+    x, y = [left, ridge, right], [left * slope, peak, peak]
+    axes.plot(x, y, color=colour, lw=1.6, label=label)
 
 
-def _spec(axes: Axes, found: Calibration, limits: Roofs, ends: tuple[float, float]) -> None:
+def _promised(
+    axes: Axes, found: Calibration, dtype: str, ends: tuple[float, float], colour: str
+) -> None:
     """The roofs that the device's datasheet promises, where the table knows them."""
-    peak = calibrate.spec_peak(found, limits.dtype)
+    peak = calibrate.spec_peak(found, dtype)
     bandwidth = found.row.bandwidth_bytes_per_s if found.row else None
-    left, right = ends
     if peak is None or bandwidth is None:
         return
+    left, right = ends
     x, y = [left, peak / bandwidth, right], [left * bandwidth, peak, peak]
-    axes.plot(x, y, color=MUTED, lw=1, ls=(0, (4, 3)))
-    text = f"table: {si(peak, 'FLOP/s')}, {si(bandwidth, 'B/s')}"
-    note(axes, text, (right, peak), (0, 5), ha="right", color=MUTED)
+    axes.plot(x, y, color=colour, lw=0.9, ls=(0, (4, 3)))
 
 
 def _dots(axes: Axes, every: Sequence[Point], colour: str) -> None:
+    passes = {point.direction for point in every}
     for direction, marker in MARKERS.items():
         some = [(p.intensity, p.flops_per_s) for p in every if p.direction == direction]
         if some:
             x, y = zip(*some, strict=True)
-            name = direction if len({p.direction for p in every}) > 1 else None
+            name = direction if len(passes) > 1 else None
             axes.plot(x, y, marker, ms=5, mfc="none", mec=colour, mew=1.3, label=name)
-    if len({p.direction for p in every}) > 1:
-        axes.legend(frameon=False, ncols=3, handletextpad=0.1, loc="lower right")
 
 
 def _name_dots(axes: Axes, every: Sequence[Point]) -> None:
     """A name at each point that has room for one, the lowest first: there is most to gain."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     figure = axes.get_figure()
     assert figure is not None
-    taken: list[tuple[float, float]] = []
+    taken: dict[str, tuple[float, float]] = {}
     for point in sorted(every, key=lambda p: p.flops_per_s):
         at = (point.intensity, point.flops_per_s)
         x, y = axes.transData.transform(at) * 72 / figure.dpi
-        if all(abs(x - a) > APART[0] or abs(y - b) > APART[1] for a, b in taken):
-            taken.append((x, y))
-            note(axes, point.label, at, (7, -4), color=MUTED)
+        alone = all(abs(x - a) > APART[0] or abs(y - b) > APART[1] for a, b in taken.values())
+        if alone and point.label not in taken:
+            taken[point.label] = (x, y)
+            note(axes, point.label, at, (7, -9), color=MUTED)
 
 
-def _scales(axes: Axes) -> None:
+def _scales(axes: Axes, ends: tuple[float, float]) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(*ends)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, digits=1)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     axes.set_xlabel("FLOPs a byte, each operand moved once")
+    axes.set_ylabel("FLOP/s")
 
 
 def _words(series: Sequence[tuple[Roofs, Sequence[Point]]]) -> str:

@@ -101,19 +101,18 @@ class Pool:
     def _set(self, shape: Shape, index: int) -> tuple[Tensor, Tensor, Tensor]:
         b, m, k, n = shape.batch, shape.m, shape.k, shape.n
         start = index * _operands(shape)
-        left = _view(self._numbers, start, b, m, k, shape.layout[0] == "T")
-        right = _view(
-            self._numbers, start + _aligned(b * m * k), b, k, n, shape.layout[1] == "T"
-        )
-        return left, right, _view(self._results, index * _result(shape), b, m, n, False)
+        left = _matrix(self._numbers[start:], (b, m, k), shape.layout[0] == "T")
+        after = start + _aligned(b * m * k)
+        right = _matrix(self._numbers[after:], (b, k, n), shape.layout[1] == "T")
+        out = _matrix(self._results[index * _result(shape) :], (b, m, n), transposed=False)
+        return left, right, out
 
 
-def _view(
-    numbers: Tensor, start: int, batch: int, rows: int, columns: int, transposed: bool
-) -> Tensor:
-    """A matrix, or `batch` of them, out of the numbers from `start` on."""
-    flat = numbers[start : start + batch * rows * columns]
-    stored = flat.view(batch, columns, rows).mT if transposed else flat.view(batch, rows, columns)
+def _matrix(numbers: Tensor, size: tuple[int, int, int], transposed: bool) -> Tensor:
+    """The first numbers as (batch, rows, columns), or as two of them where there is no batch."""
+    batch, rows, columns = size
+    flat = numbers[: batch * rows * columns]
+    stored = flat.view(batch, columns, rows).mT if transposed else flat.view(size)
     return stored if batch > 1 else stored[0]
 
 
@@ -145,5 +144,7 @@ def _climbed(ladder: Sequence[Shape], pool: Pool, clock: Clock) -> Iterator[Shap
         rate = shape.flops / rounds.single(pool.call(shape), clock)
 
 
-def _left_out(shapes: Sequence[Shape], why: Literal["too large", "too slow"]) -> tuple[LeftOut, ...]:
+def _left_out(
+    shapes: Sequence[Shape], why: Literal["too large", "too slow"]
+) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(shape=shape, why=why) for shape in shapes)

@@ -35,7 +35,7 @@ def timed(calls: Sequence[Call], clock: Clock, effort: Effort) -> tuple[Spread, 
     taken_s: list[list[float]] = [[] for _ in plans]
     for _ in range(effort.rounds):
         for plan, times in zip(plans, taken_s, strict=True):
-            times += round_of(plan, clock)
+            times.extend(round_of(plan, clock))
     return tuple(spread(times) for times in taken_s)
 
 
