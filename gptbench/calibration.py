@@ -80,6 +80,16 @@ def square(side: int) -> Shape:
     return Shape(side, side, side)
 
 
+def ladder(kind: Literal["cuda", "cpu"]) -> tuple[Shape, ...]:
+    """The squares that a kind of device is asked for."""
+    return tuple(map(square, SIDES[kind]))
+
+
+def shapes_of(products: Iterable[Product]) -> tuple[Shape, ...]:
+    """Each shape of the products once."""
+    return tuple(dict.fromkeys(product.shape for product in products))
+
+
 def of_model(model: ModelConfig, work: Workload) -> tuple[Product, ...]:
     """Every product of one batch's forward and backward pass, as calls of a library.
 

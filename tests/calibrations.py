@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from gptbench import cache, calibration, device, presets
-from gptbench.calibrate import Calibration
+from gptbench.calibrated import Calibration
 from gptbench.calibration import (
     Launch,
     LeftOut,

@@ -60,6 +60,7 @@ FLOORS = (
     ("runner",),
     ("batch", "trials"),
     ("cache",),
+    ("calibrated",),
     ("calibrate",),
     ("throughput",),
     ("compare", "sweep"),

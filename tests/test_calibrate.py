@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from calibrations import H100, MEMORY, NOW, SMALL, STEP, found, part, squares
-from gptbench import cache, calibrate, calibration, record, runner, throughput
+from gptbench import cache, calibrate, calibrated, calibration, record, runner, throughput
 from gptbench.calibration import Effort, LeftOut, Timed, square
 from gptbench.cli.main import main
 from gptbench.config import Workload
@@ -219,35 +219,35 @@ def test_throughput_without_a_peak_asks_for_none(gpu):
 
 
 def test_a_step_of_products_takes_each_as_often_as_it_is_called():
-    calibrated = found()
-    times = {t.shape: t.time.median_s for t in calibrated.times("bfloat16")}
-    step = calibrate.step_time(calibrated)
+    whole = found()
+    times = {t.shape: t.time.median_s for t in whole.times("bfloat16")}
+    step = calibrated.step_time(whole)
     assert step.flops == 8 * 3 * 291_648_307_200
-    assert step.time_s == pytest.approx(sum(p.calls * times[p.shape] for p in calibrated.products))
+    assert step.time_s == pytest.approx(sum(p.calls * times[p.shape] for p in whole.products))
 
 
 def test_shares_of_the_table_s_peak_are_of_its_dense_one():
     # NVIDIA H100 whitepaper: 989.4 TFLOP/s dense bfloat16; 3.35 TB/s.
-    document = calibrate.document(found())
+    document = calibrated.document(found())
     best = 720e12 * 16384 / 17384
     assert document["achievable"]["bfloat16"]["share_of_peak"] == pytest.approx(best / 989.4e12)
     assert document["memory"]["share_of_peak"] == pytest.approx(3.1e12 / 3.35e12, rel=1e-3)
 
 
 def test_a_document_tells_how_old_its_parts_are():
-    document = calibrate.document(found())
+    document = calibrated.document(found())
     assert document["achievable"]["tf32"]["age_s"] == 3 * 86400
     assert document["memory"]["measured_at"] == "2026-01-02T03:04:05+00:00"
 
 
 def test_no_share_of_the_best_is_over_one():
-    document = calibrate.document(found())
+    document = calibrated.document(found())
     shares = [p["share_of_best"] for p in document["products"] + document["model"]["products"]]
     assert 0 < min(shares) <= max(shares) == 1
 
 
 def test_a_slow_reading_is_a_low_rate():
-    for product in calibrate.document(found())["products"]:
+    for product in calibrated.document(found())["products"]:
         rate, time = product["flops_per_s"], product["time_s"]
         assert rate["low"] == product["flops"] / time["high"]
         assert rate["low"] <= rate["median"] <= rate["high"]
@@ -256,7 +256,7 @@ def test_a_slow_reading_is_a_low_rate():
 def test_where_copies_did_not_fit_there_is_no_bandwidth_and_no_roof():
     without = found(memory=part(None, Timed(launches=MEMORY.launches)))
     assert without.roofs("bfloat16") is None
-    assert calibrate.document(without)["memory"]["bandwidth_bytes_per_s"] is None
+    assert calibrated.document(without)["memory"]["bandwidth_bytes_per_s"] is None
 
 
 def test_a_model_with_a_product_that_did_not_fit_has_no_time_of_a_step():
@@ -265,8 +265,8 @@ def test_a_model_with_a_product_that_did_not_fit_has_no_time_of_a_step():
         replace(p, timed=replace(p.timed, products=p.timed.products[:-1])) for p in whole.parts
     )
     cut = replace(whole, parts=parts)
-    assert calibrate.step_time(cut) is None
-    assert calibrate.document(cut)["model"]["step"] is None
+    assert calibrated.step_time(cut) is None
+    assert calibrated.document(cut)["model"]["step"] is None
 
 
 # -- the command, with a real worker ----------------------------------------------------------
@@ -279,7 +279,7 @@ def answered(tmp_path_factory):
     (folder / "tiny.toml").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setitem(calibrate.SIDES, "cpu", (64, 96))
+        patch.setitem(calibration.SIDES, "cpu", (64, 96))
         patch.setitem(calibrate.EFFORT, "cpu", QUICK)
         patch.setitem(calibrate.LEAST_ARRAY_BYTES, "cpu", 1)
         words = [str(folder / "tiny.toml"), "--dtype", "fp32", "--device", "cpu"]

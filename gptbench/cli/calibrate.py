@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gptbench import calibrate, record
+from gptbench import calibrate, calibrated, record
 from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import (
     BatchSize,
@@ -61,15 +61,15 @@ def command(
         found = calibrate.run(question, progress)
     if folder is not None:
         _write(folder, found)
-    show(format, calibrations.tables(found), lambda: calibrate.document(found))
+    show(format, calibrations.tables(found), lambda: calibrated.document(found))
 
 
-def _write(folder: Path, found: calibrate.Calibration) -> None:
+def _write(folder: Path, found: calibrated.Calibration) -> None:
     """What was measured, as files that are each whole or not at all."""
     from gptbench.report import delimited, figures, rooflines
 
     files = {
-        "calibration.json": record.dump_json(calibrate.document(found)),
+        "calibration.json": record.dump_json(calibrated.document(found)),
         "calibration.csv": delimited.table_csv(calibrations.tidy(found)),
     }
     picture = rooflines.roofline(found)

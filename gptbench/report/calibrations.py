@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from gptbench import calibrate
-from gptbench.calibrate import Calibration
+from gptbench import calibrated
+from gptbench.calibrated import Calibration
 from gptbench.calibration import ProductTime, Spread
 from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled, share
@@ -33,7 +33,7 @@ def tables(found: Calibration) -> list[Table]:
 
 def products(found: Calibration) -> Table:
     """The square products, dtype by dtype; the best of all is what is achievable."""
-    with_peak = any(calibrate.spec_peak(found, dtype) for dtype in found.dtypes)
+    with_peak = any(calibrated.spec_peak(found, dtype) for dtype in found.dtypes)
     columns = [
         Column("dtype"),
         Column("product"),
@@ -63,7 +63,7 @@ def products(found: Calibration) -> Table:
 
 def _product(found: Calibration, time: ProductTime) -> tuple[Cell, ...]:
     work, best = time.shape.flops, found.best(time.dtype).flops_per_s
-    peak = calibrate.spec_peak(found, time.dtype)
+    peak = calibrated.spec_peak(found, time.dtype)
     return (
         time.dtype,
         str(time.shape),
@@ -76,7 +76,7 @@ def _product(found: Calibration, time: ProductTime) -> tuple[Cell, ...]:
 
 
 def _achievable(found: Calibration, dtype: str) -> str:
-    best, peak = found.best(dtype), calibrate.spec_peak(found, dtype)
+    best, peak = found.best(dtype), calibrated.spec_peak(found, dtype)
     of_peak = f", {percent(best.flops_per_s / peak)} of the table's peak" if peak else ""
     return f"Achievable in {dtype}: {si(best.flops_per_s, 'FLOP/s')}, by {best.shape}{of_peak}."
 
@@ -91,7 +91,7 @@ def _left_out(found: Calibration) -> Iterator[str]:
 
 def _busy(found: Calibration) -> Iterator[str]:
     for dtype in found.dtypes:
-        worst = max(t.time.high_s / t.time.low_s for t in found.squares(dtype))
+        worst = max((t.time.high_s / t.time.low_s for t in found.squares(dtype)), default=1.0)
         if worst > BUSY:
             yield (
                 f"Readings of one {dtype} product scatter by a factor of {worst:.1f}: something "
@@ -139,7 +139,7 @@ def model(found: Calibration) -> Table:
                 DASH if limits is None else limits.bound(traffic),
             )
         )
-    total = calibrate.step_time(found)
+    total = calibrated.step_time(found)
     totals: list[tuple[Cell, ...]] = []
     if total is not None:
         totals.append(
@@ -175,7 +175,7 @@ def model(found: Calibration) -> Table:
 
 
 def _ceiling(found: Calibration) -> Iterator[str]:
-    total = calibrate.step_time(found)
+    total = calibrated.step_time(found)
     if total is None or found.work is None:
         return
     best = found.best(found.work.dtype).flops_per_s

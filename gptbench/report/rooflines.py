@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from gptbench import calibrate
-from gptbench.calibrate import Calibration
+from gptbench import calibrated
+from gptbench.calibrated import Calibration
 from gptbench.calibration import ProductTime
 from gptbench.report.figures import (
     ACCENT,
@@ -57,7 +57,7 @@ def roofline(found: Calibration, within: str = "") -> str:
         axes.set_position((0.12, 0.13, 0.85, 0.77))
         ends = _ends(series)
         for colour, (limits, shown_points) in zip(COLOURS, series, strict=False):
-            _roof(axes, limits, ends, colour, calibrate.spec_peak(found, limits.dtype))
+            _roof(axes, limits, ends, colour, calibrated.spec_peak(found, limits.dtype))
             _promised(axes, found, limits.dtype, ends, colour)
             _dots(axes, shown_points, colour)
         _scales(axes, ends)
@@ -111,7 +111,7 @@ def _promised(
     axes: Axes, found: Calibration, dtype: str, ends: tuple[float, float], colour: str
 ) -> None:
     """The roofs that the device's datasheet promises, where the table knows them."""
-    peak = calibrate.spec_peak(found, dtype)
+    peak = calibrated.spec_peak(found, dtype)
     bandwidth = found.row.bandwidth_bytes_per_s if found.row else None
     if peak is None or bandwidth is None:
         return
