@@ -63,7 +63,7 @@ def test_three_sets_of_operands_take_turns():
 
 
 def test_where_three_sets_do_not_fit_one_serves():
-    one_set = 4 * products._held(square(64))
+    one_set = 4 * products._held([square(64)])
     pool = Pool(CPU, "float32", [square(64)], room_bytes=2 * one_set)
     assert pool._numbers.numel() == 2 * 64 * 64
 
@@ -72,6 +72,16 @@ def test_a_product_that_does_not_fit_is_left_out_and_told():
     found = timed(Wanted(dtype="float32", ladder=(square(32), square(4096))), room=1 << 20)
     assert [t.shape for t in found.products] == [square(32)]
     assert [(o.shape, o.why) for o in found.left_out] == [(square(4096), "too large")]
+
+
+def test_products_that_fit_alone_and_not_together_are_not_all_timed():
+    # One has large operands and the other a large result; both are made beside each other.
+    inner, outer = Shape(16, 8192, 16), Shape(512, 16, 512)
+    room = 4 * (outer.numbers + 1000)
+    assert len(timed(Wanted(dtype="float32", ladder=(), shapes=(inner,)), room).products) == 1
+    assert len(timed(Wanted(dtype="float32", ladder=(), shapes=(outer,)), room).products) == 1
+    both = timed(Wanted(dtype="float32", ladder=(), shapes=(inner, outer)), room)
+    assert (len(both.products), len(both.left_out)) == (1, 1)
 
 
 def test_where_nothing_fits_nothing_is_timed():

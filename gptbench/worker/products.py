@@ -40,8 +40,8 @@ def times(
     """
     torch.backends.cuda.matmul.allow_tf32 = wanted.dtype == "tf32"
     every = list(dict.fromkeys((*wanted.ladder, *wanted.shapes)))
-    large = [s for s in every if _held(s) * number_bytes(wanted.dtype) > room_bytes]
-    fitting = [shape for shape in every if shape not in large]
+    fitting = _fitting(every, wanted.dtype, room_bytes)
+    large = [shape for shape in every if shape not in fitting]
     if not fitting:
         return Timed(left_out=_left_out(large, "too large"))
     pool = Pool(device, wanted.dtype, fitting, room_bytes)
@@ -71,14 +71,14 @@ class Pool:
     """Random numbers that the operands of all products are views of.
 
     Made once, they let the products take turns without being filled anew, and take no more memory
-    than the largest of them does. They are normal, of the scale that gives results around 1.
+    than the largest of them do. They are normal, of the scale that gives results around 1.
     """
 
     def __init__(
         self, device: torch.device, dtype: str, shapes: Sequence[Shape], room_bytes: int
     ) -> None:
         torch_dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-        one_set = number_bytes(dtype) * max(map(_held, shapes))
+        one_set = number_bytes(dtype) * _held(shapes)
         self._sets = SETS if SETS * one_set <= room_bytes / 2 else 1
         generator = torch.Generator(device).manual_seed(1)
         size = self._sets * max(_operands(shape) for shape in shapes)
@@ -125,13 +125,22 @@ def _result(shape: Shape) -> int:
     return _aligned(shape.batch * shape.m * shape.n)
 
 
-def _held(shape: Shape) -> int:
-    """Numbers that one set of a product's operands and its result are."""
-    return _operands(shape) + _result(shape)
+def _held(shapes: Sequence[Shape]) -> int:
+    """Numbers of one set that serves all of these products: operands and a result."""
+    return max(map(_operands, shapes)) + max(map(_result, shapes))
 
 
 def _aligned(numbers: int) -> int:
     return -(-numbers // ALIGNED) * ALIGNED
+
+
+def _fitting(shapes: Sequence[Shape], dtype: str, room_bytes: int) -> list[Shape]:
+    """The shapes, without the largest of those that do not fit beside the others."""
+    kept: list[Shape] = []
+    for shape in sorted(shapes, key=lambda shape: shape.numbers):
+        if _held([*kept, shape]) * number_bytes(dtype) <= room_bytes:
+            kept.append(shape)
+    return [shape for shape in shapes if shape in kept]
 
 
 def _climbed(ladder: Sequence[Shape], pool: Pool, clock: Clock) -> Iterator[Shape]:
