@@ -289,7 +289,7 @@ def answered(tmp_path_factory):
 
 def test_a_calibration_writes_whole_files_and_no_others(answered):
     written = {path.name for path in (answered / "out").iterdir()}
-    assert written == {"calibration.json", "calibration.csv", "roofline.svg"}
+    assert written == {"calibration.json", "calibration.csv", "calibrate.html", "roofline.svg"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The picture of a calibration, and its tables: what they show, and that all of it is there."""
 
+import base64
 import io
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from calibrations import H100, MEMORY, found, part, spread
 from gptbench.calibration import Timed
-from gptbench.report import calibrations, delimited, figures, rooflines, text
+from gptbench.report import calibrations, delimited, figures, html, rooflines, text
 
 WITH_MODEL = found()
 SQUARES = found(with_model=False)
@@ -119,6 +120,53 @@ def test_the_products_of_a_step_add_up_in_the_last_row():
     assert total[4].value == 8 * 3 * 291_648_307_200
     body = calibrations.model(WITH_MODEL).body
     assert total[5].value == pytest.approx(sum(row[5].value for row in body))
+
+
+PAGES = {
+    "model": html.calibration(WITH_MODEL, "0.1.0"),
+    "squares": html.calibration(SQUARES, "0.1.0"),
+    "bare": html.calibration(
+        found(with_model=False, parts=(), memory=part(None, Timed())), "0.1.0"
+    ),
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_page_asks_nothing_of_any_network(page):
+    assert not re.search(r"https?:|src=|@import|url\(", page.partition("<main")[2])
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_ids_are_unique_on_a_page_and_all_references_are_on_it(page):
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    named = re.findall(r'(?:aria-labelledby|href)="#?([\w -]+)"', page)
+    assert {name for names in named for name in names.split()} <= set(ids)
+
+
+def test_a_page_begins_with_what_was_reached():
+    # 720 TFLOP/s times 16384 of 17384; 3.1 TB/s by a sum.
+    said = "NVIDIA H100 80GB HBM3 reaches 678.6 TFLOP/s in bfloat16 and moves 3.100 TB/s."
+    assert said in PAGES["model"]
+
+
+def test_a_page_of_nothing_that_fits_says_so():
+    assert "reaches nothing that fits" in PAGES["bare"]
+
+
+def test_a_page_is_the_same_bytes_every_time():
+    assert html.calibration(found(), "0.1.0") == PAGES["model"]
+
+
+def test_data_of_a_page_are_those_of_the_csv():
+    encoded = re.search(r"base64,([^\"]+)", PAGES["model"])[1]
+    written = delimited.table_csv(calibrations.tidy(WITH_MODEL))
+    assert base64.b64decode(encoded).decode() == written
+
+
+def test_a_device_whose_name_is_a_script_is_text_on_its_page():
+    hostile = replace(H100, name="<script>alert(1)</script>")
+    assert "<script>alert" not in html.calibration(found(detected=hostile), "0.1.0")
 
 
 def test_the_csv_has_every_product_transfer_and_launch_in_base_units():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gptbench import calibrate, calibrated, record
+from gptbench import __version__, calibrate, calibrated, record
 from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import (
     BatchSize,
@@ -38,7 +38,10 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", metavar="DIR", help="Write calibration.json, .csv and roofline.svg."
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Write calibration.json, .csv, calibrate.html, roofline.svg.",
         ),
     ] = None,
     format: FormatOption = Format.table,
@@ -66,11 +69,12 @@ def command(
 
 def _write(folder: Path, found: calibrated.Calibration) -> None:
     """What was measured, as files that are each whole or not at all."""
-    from gptbench.report import delimited, figures, rooflines
+    from gptbench.report import delimited, figures, html, rooflines
 
     files = {
         "calibration.json": record.dump_json(calibrated.document(found)),
         "calibration.csv": delimited.table_csv(calibrations.tidy(found)),
+        "calibrate.html": html.calibration(found, __version__),
     }
     picture = rooflines.roofline(found)
     if picture:

@@ -36,7 +36,7 @@ def products(found: Calibration) -> Table:
     with_peak = any(calibrated.spec_peak(found, dtype) for dtype in found.dtypes)
     columns = [
         Column("dtype"),
-        Column("product"),
+        Column("product", right=True),
         Column("FLOP/s", right=True),
         Column("slow", right=True),
         Column("fast", right=True),
@@ -160,7 +160,7 @@ def model(found: Calibration) -> Table:
         columns=(
             Column("product"),
             Column("pass"),
-            Column("calls × shape"),
+            Column("calls × shape", right=True),
             Column("layout", spare=True),
             Column("FLOPs", right=True),
             Column("time", right=True, unit="s"),
@@ -234,6 +234,21 @@ def _memory_notes(found: Calibration) -> Iterator[str]:
             "and those written, once each."
         )
     yield "A launch is the smallest operator of PyTorch, one after another, and has nothing to do."
+
+
+def provenance(found: Calibration) -> Table:
+    """The versions and settings that a calibration holds for."""
+    limit = found.detected.power_limit_w
+    facts = {
+        "memory": gib(found.detected.memory_bytes),
+        "power limit": None if limit is None else f"{limit:.0f} W",
+        **found.detected.environment,
+    }
+    return Table(
+        title="Provenance",
+        columns=(Column("fact"), Column("value", wraps=True)),
+        rows=tuple((name, DASH if v is None else str(v)) for name, v in facts.items()),
+    )
 
 
 def tidy(found: Calibration) -> Table:
