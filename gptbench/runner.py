@@ -16,9 +16,11 @@ from gptbench.record import (
     CheckTask,
     Detected,
     DetectTask,
+    FootprintTask,
     Measured,
     MeasureTask,
     Traced,
+    TracedFootprints,
     TraceTask,
 )
 
@@ -63,6 +65,11 @@ def check(task: CheckTask, progress: Progress = quiet) -> tuple[Check, ...]:
 def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
     """What every operator of someone's own module costs."""
     return ask("trace", task, Traced, progress)
+
+
+def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
+    """What a step of someone's own module holds, at each batch size."""
+    return ask("footprint", task, TracedFootprints, progress)
 
 
 def ask(

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import records
-from gptbench import device, metrics, presets
+from gptbench import device, flops, metrics, presets
 from gptbench.config import Workload
 from gptbench.conventions import named
 from gptbench.metrics import Caveat
@@ -81,7 +81,7 @@ TABLES = {
     "result on a CPU": result(records.ON_CPU),
     "probes": results.probes(records.SEARCH),
     "result of a curve": result(records.CURVED),
-    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED.workload),
+    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED),
     "steps": results.steps(records.ON_GPU),
     "utilization": results.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
     "provenance": results.provenance(records.ON_GPU),
@@ -377,11 +377,13 @@ def charts(rec):
     drawn = {
         "steps": plot.step_times(rec, found),
         "mfu": plot.mfu_bar(rec, found),
-        "components": plot.components(rec.model, rec.workload),
+        "components": plot.components(
+            [(m.name, m.flops) for m in flops.matmuls(rec.model, rec.workload)]
+        ),
     }
     if rec.batch_search is not None:
-        drawn["batch"] = plot.batch_curve(rec.batch_search, rec.workload)
-        drawn["speed"] = plot.speed_curve(rec.batch_search, rec.workload)
+        drawn["batch"] = plot.batch_curve(rec.batch_search, rec)
+        drawn["speed"] = plot.speed_curve(rec.batch_search, rec)
     return {name: svg for name, svg in drawn.items() if svg}
 
 

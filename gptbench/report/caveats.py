@@ -10,6 +10,7 @@ CODES = (
     "over-peak",
     "stalls",
     "outliers",
+    "uncounted",
     "early-stop",
     "few-steps",
 )
@@ -52,6 +53,12 @@ def sentence(caveat: Caveat) -> str:
                 f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
+            )
+        case Caveat("uncounted", {"operators": operators}):
+            text = (
+                f"Nobody knows how many FLOPs these operators of the module cost: {operators}. MFU "
+                "and HFU leave them out, and are too low by as much. Register a formula with "
+                "torch.utils.flop_counter.register_flop_formula."
             )
         case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
             text = (

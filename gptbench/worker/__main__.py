@@ -21,10 +21,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gptbench.errors import GptbenchError, QuestionError
-from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
+from gptbench.record import (
+    CheckTask,
+    DetectTask,
+    FootprintTask,
+    MeasureTask,
+    TraceTask,
+    from_builtins,
+    to_builtins,
+)
 from gptbench.worker import lifeline, oom
 
 
@@ -75,6 +81,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
+    "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
 }
 
 
@@ -82,7 +89,7 @@ def answer(kind: str, task: Any, progress: Callable[[str, float], None]) -> Any:
     """What the task's own module makes of it."""
     task_type, module, function = ANSWERS[kind]
     return getattr(importlib.import_module(module), function)(
-        msgspec.convert(task, task_type), progress
+        from_builtins(task, task_type), progress
     )
 
 
