@@ -55,17 +55,21 @@ class OfLedger:
         return memory.affine(self.model, work, memory.Setup(kind=self.kind))
 
     def peak_bytes(self, work: Workload) -> float | None:
-        return memory.footprint(self.model, work, memory.Setup(kind=self.kind)).total
+        return self._case(work).footprint.total
 
     def kept_bytes(self, work: Workload) -> int:
-        found = memory.footprint(self.model, work)
+        found = self._case(work).footprint
         return found.parameters + found.gradients + found.optimizer
 
     def way_out(self, work: Workload, limit_bytes: int) -> str:
-        return advice.what_would_fit(self.model, work, limit_bytes)
+        return advice.what_would_fit(self._case(work), limit_bytes)
 
     def traced(self, work: Workload) -> Traced | None:  # noqa: ARG002 - as of the others
         return None
+
+    def _case(self, work: Workload) -> memory.Case:
+        """The workload by the kernels of the device that runs it."""
+        return memory.Case(self.model, work, memory.Setup(kind=self.kind))
 
 
 @dataclass(frozen=True, slots=True)
