@@ -70,9 +70,9 @@ def finite(loss: float, task: MeasureTask) -> float:
         return loss
     work = task.workload
     instead = "float32" if work.dtype == "bfloat16" or not work.autocast else "bfloat16"
+    advice = "" if work.dtype == instead else f" Type --dtype {instead}."
     raise UnavailableError(
-        f"the loss became {loss} in {work.dtype}, so the steps did not train. "
-        f"Type --dtype {instead}."
+        f"the loss became {loss} in {work.dtype}, so the steps did not train.{advice}"
     )
 
 
