@@ -190,10 +190,7 @@ def test_a_module_is_measured_with_the_batch_that_was_asked_for():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["Encoder", "hugging_face", "adapted"],
-)
+@pytest.mark.parametrize("name", ["Encoder", "hugging_face"])
 def test_the_searched_batch_ran_and_its_successor_did_not(name):
     found = asked(
         name, Input(shape=(1, 64)), peak="none", auto_batch="largest", memory_limit="64MiB"
@@ -202,7 +199,6 @@ def test_the_searched_batch_ran_and_its_successor_did_not(name):
     best = found.batch_search.max_batch_size
     assert (outcome[best], outcome[best + 1]) == (True, False)
     assert found.traced.inputs[0].shape == (best, 64)
-    assert len(outcome) <= 8
 
 
 @pytest.mark.slow
