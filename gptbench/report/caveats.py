@@ -11,12 +11,13 @@ CODES = (
     "over-achievable",
     "stalls",
     "outliers",
+    "uncounted",
     "early-stop",
     "few-steps",
 )
 
 
-def sentence(caveat: Caveat) -> str:
+def sentence(caveat: Caveat) -> str:  # noqa: C901, one case a code
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
@@ -59,6 +60,12 @@ def sentence(caveat: Caveat) -> str:
                 f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
+            )
+        case Caveat("uncounted", {"operators": operators}):
+            text = (
+                f"Nobody knows how many FLOPs these operators of the module cost: {operators}. MFU "
+                "and HFU leave them out, and are too low by as much. Register a formula with "
+                "torch.utils.flop_counter.register_flop_formula."
             )
         case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
             text = (
