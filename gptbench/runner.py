@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import psutil
 
+from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.record import (
     Check,
@@ -70,6 +71,11 @@ def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
 def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
     """What a step of someone's own module holds, at each batch size."""
     return ask("footprint", task, TracedFootprints, progress)
+
+
+def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
+    """What the device of this machine can do."""
+    return ask("calibrate", task, tuple[Timed, ...], progress)
 
 
 def ask(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from gptbench import (
     __version__,
     batch,
+    calibrate,
     curve,
     device,
     forecast,
@@ -83,6 +84,7 @@ def run(question: Question, progress: Progress) -> Record:
     model = asked.model or _suitable_model(detected)
     work = _workload(question, asked, model, detected)
     used = judged_by(question, asked, detected, work)
+    used = _with_achievable(question, detected, used, progress)
     model, known = forecast.of(model, work, detected.kind, _traced_sizes(question), progress)
     plan = _Plan(question, detected, model, work, asked.memory_limit_bytes, known)
     found, limit_bytes = None, asked.memory_limit_bytes
@@ -240,6 +242,7 @@ def judged_by(question: Question, asked: Asked, detected: Detected, work: Worklo
             peak_source=f"measured here: {detected.matmul_shape} {dtype} matrix products",
             peak_origin="measured",
             achievable_flops_per_s=detected.matmul_flops_per_s,
+            achievable_source=f"{dtype} matrix product {detected.matmul_shape}, beside this run",
         )
     if row is None:
         raise UnavailableError(
@@ -254,6 +257,16 @@ def judged_by(question: Question, asked: Asked, detected: Detected, work: Worklo
             f"or --peak with the rate it reaches. {row.note}".rstrip()
         )
     return metrics.judged_by_table(used, row)
+
+
+def _with_achievable(
+    question: Question, detected: Detected, used: DeviceUsed, progress: Progress
+) -> DeviceUsed:
+    """The device with the rate that its products reach; a CPU's is measured with each run."""
+    if detected.kind == "cpu" or question.peak == "none":
+        return used
+    found = calibrate.achievable(detected, used.peak_dtype, progress)
+    return replace(used, achievable_flops_per_s=found.flops_per_s, achievable_source=found.source)
 
 
 def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:

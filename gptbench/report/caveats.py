@@ -8,6 +8,7 @@ CODES = (
     "peak-measured",
     "over-stated-clock",
     "over-peak",
+    "over-achievable",
     "stalls",
     "outliers",
     "uncounted",
@@ -16,7 +17,7 @@ CODES = (
 )
 
 
-def sentence(caveat: Caveat) -> str:
+def sentence(caveat: Caveat) -> str:  # noqa: C901 - a case for each code
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
@@ -41,6 +42,12 @@ def sentence(caveat: Caveat) -> str:
                 f"An MFU of {percent(float(mfu))} is impossible: the peak is not the one of this "
                 f"{device}, or the time is wrong. Do not use the number; look at 'gptbench gpus' "
                 "and state the peak with --peak."
+            )
+        case Caveat("over-achievable", {"share": share, "source": source}):
+            text = (
+                f"The model did {percent(float(share))} of what is called achievable "
+                f"({source}): the device was slower then than now, and that share says nothing. "
+                "Type 'gptbench calibrate --fresh' on an idle device and measure again."
             )
         case Caveat("stalls", {"share": share}):
             text = (

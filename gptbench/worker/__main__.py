@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
 from gptbench.record import (
     CheckTask,
@@ -82,6 +83,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
     "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
+    "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
 }
 
 
