@@ -82,8 +82,13 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
+<<<<<<< HEAD
     "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
     "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
+=======
+    "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
+    "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
+>>>>>>> own
 }
 
 
