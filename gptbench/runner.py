@@ -68,7 +68,6 @@ def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
     return ask("trace", task, Traced, progress)
 
 
-<<<<<<< HEAD
 def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
     """What the device of this machine can do."""
     return ask("calibrate", task, tuple[Timed, ...], progress)
@@ -77,16 +76,6 @@ def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, .
 def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
     """What a step of someone's own module holds, at each batch size."""
     return ask("footprint", task, TracedFootprints, progress)
-=======
-def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
-    """What a step of someone's own module holds, at each batch size."""
-    return ask("footprint", task, TracedFootprints, progress)
-
-
-def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
-    """What the device of this machine can do."""
-    return ask("calibrate", task, tuple[Timed, ...], progress)
->>>>>>> own
 
 
 def ask(

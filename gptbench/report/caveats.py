@@ -17,11 +17,7 @@ CODES = (
 )
 
 
-<<<<<<< HEAD
 def sentence(caveat: Caveat) -> str:  # noqa: C901, one case a code
-=======
-def sentence(caveat: Caveat) -> str:  # noqa: C901 - a case for each code
->>>>>>> own
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
