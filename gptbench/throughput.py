@@ -23,7 +23,6 @@ from gptbench import (
 from gptbench.config import (
     Attention,
     Dtype,
-    Mode,
     ModelConfig,
     Recompute,
     Workload,
@@ -79,7 +78,7 @@ class Question:
     max_batch_size: int | None = None
     batch_size: int | None = None
     seq_len: int | None = None
-    mode: Mode = "train"
+    mode: Literal["train", "forward"] = "train"
     dtype: str | None = None
     pure: bool = False
     tf32: bool = False
