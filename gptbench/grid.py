@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gptbench import throughput, tomlfile
 from gptbench.errors import QuestionError, UnknownNameError
@@ -157,7 +157,7 @@ def _check(where: str, key: str, value: Any) -> None:
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """The types that a field takes, None aside: for what is not stated there is no key."""
-    alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return tuple(kind for kind in alternatives if kind is not type(None))
 
 

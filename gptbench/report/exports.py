@@ -10,7 +10,7 @@ the runs, its bounds are the slowest and the fastest run. Of a single run they a
 within it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,9 +19,9 @@ from typing import Any
 from gptbench import metrics
 from gptbench.conventions import EXACT, Convention
 from gptbench.errors import QuestionError, UnknownNameError
-from gptbench.metrics import Metrics
 from gptbench.record import Record
 from gptbench.report import words
+from gptbench.stats import Interval
 
 # The longest name of a benchmark that Bencher takes.
 LONGEST_NAME = 1024
@@ -90,40 +90,32 @@ def _benchmarks(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _measures(runs: Sequence[Record], convention: Convention) -> list[Measure]:
+    """Speeds of the median step, by which runs are compared; then what is known of the rest."""
     derived = [metrics.derive(rec, convention) for rec in runs]
-    held = [rec.measurement.peak_memory_bytes for rec in runs]
-    found = [
-        _speed(derived),
-        _of_runs("step-time-s", "s", (each.step_time_s.median for each in derived)),
-        _of_runs("mfu", "1", (each.mfu for each in derived)),
-        _of_runs("peak-memory-bytes", "B", held),
+    measures = [
+        _of_intervals("tokens-per-s", "tokens/s", [each.tokens_per_s for each in derived]),
+        _of_intervals("step-time-s", "s", [each.step_time_s for each in derived]),
+        _of_values("mfu", "1", [each.mfu for each in derived]),
+        _of_values("peak-memory-bytes", "B", [rec.measurement.peak_memory_bytes for rec in runs]),
     ]
-    return [measure for measure in found if measure is not None]
+    return [measure for measure in measures if measure is not None]
 
 
-def _speed(derived: Sequence[Metrics]) -> Measure:
-    """Tokens/s of the median step, which is what two runs are compared by."""
-    first = derived[0].tokens_per_s
-    speeds = [each.tokens_per_s.median for each in derived]
-    single = len(speeds) == 1
-    return Measure(
-        name="tokens-per-s",
-        unit="tokens/s",
-        value=median(speeds),
-        low=first.low if single else min(speeds),
-        high=first.high if single else max(speeds),
-    )
+def _of_intervals(name: str, unit: str, found: Sequence[Interval]) -> Measure | None:
+    if len(found) > 1:
+        return _of_values(name, unit, [each.median for each in found])
+    only = found[0]
+    return Measure(name=name, unit=unit, value=only.median, low=only.low, high=only.high)
 
 
-def _of_runs(name: str, unit: str, values: Iterable[float | None]) -> Measure | None:
+def _of_values(name: str, unit: str, values: Sequence[float | None]) -> Measure | None:
     """The median of the runs, from the least to the most; None where one of them is unknown."""
-    known = list(values)
-    if any(value is None for value in known):
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return None
-    numbers = [value for value in known if value is not None]
-    if len(numbers) == 1:
-        return Measure(name=name, unit=unit, value=numbers[0])
-    return Measure(name=name, unit=unit, value=median(numbers), low=min(numbers), high=max(numbers))
+    if len(known) == 1:
+        return Measure(name=name, unit=unit, value=known[0])
+    return Measure(name=name, unit=unit, value=median(known), low=min(known), high=max(known))
 
 
 def _metric(measure: Measure) -> dict[str, float]:
@@ -131,24 +123,29 @@ def _metric(measure: Measure) -> dict[str, float]:
     return {"value": measure.value} | {k: v for k, v in bounds.items() if v is not None}
 
 
-def _entries(
-    name: str, runs: Sequence[Record], convention: Convention
-) -> Iterable[dict[str, float | str]]:
-    for measure in _measures(runs, convention):
-        if measure.name not in ("tokens-per-s", "mfu"):
-            continue
-        shown = "tokens/s" if measure.name == "tokens-per-s" else "MFU"
-        scale, unit = (1, measure.unit) if measure.name == "tokens-per-s" else (100, "%")
-        entry: dict[str, float | str] = {
-            "name": f"{name}, {shown}",
+def _entries(name: str, runs: Sequence[Record], convention: Convention) -> list[dict[str, Any]]:
+    extra = _extra(runs, convention)
+    measures = {measure.name: measure for measure in _measures(runs, convention)}
+    shown = (("tokens-per-s", "tokens/s", "tokens/s", 1), ("mfu", "MFU", "%", 100))
+    return [
+        {
+            "name": f"{name}, {title}",
             "unit": unit,
-            "value": scale * measure.value,
+            "value": scale * measures[key].value,
+            **_range(measures[key], scale),
+            "extra": extra,
         }
-        if measure.low is not None and measure.high is not None:
-            # The larger half: the dashboard knows symmetric ranges alone.
-            half = scale * max(measure.value - measure.low, measure.high - measure.value)
-            entry["range"] = f"± {half:.6g}"
-        yield {**entry, "extra": _extra(runs, convention)}
+        for key, title, unit, scale in shown
+        if key in measures
+    ]
+
+
+def _range(measure: Measure, scale: int) -> dict[str, str]:
+    """The larger half of the bounds: the dashboard knows symmetric ranges alone."""
+    if measure.low is None or measure.high is None:
+        return {}
+    half = scale * max(measure.value - measure.low, measure.high - measure.value)
+    return {"range": f"± {half:.6g}"}
 
 
 def _extra(runs: Sequence[Record], convention: Convention) -> str:
