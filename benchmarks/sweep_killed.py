@@ -47,7 +47,7 @@ FINISHED = re.compile(r"^\[(\d+)/\d+\]")
 MARK = "GPTBENCH_SWEEP_KILLED"
 
 # Seconds in which a worker notices that its parent is gone, on a busy machine.
-GRACE_S = 20.0
+GRACE_S = 3.0
 
 
 class Sweep:
@@ -122,9 +122,10 @@ def unreadable(folder: Path) -> list[str]:
             json.loads(path.read_bytes())
         except ValueError:
             wrong.append(path.name)
-    page = folder / "report.html"
-    if page.exists() and not page.read_text(encoding="utf-8").endswith("</html>\n"):
-        wrong.append(page.name)
+    for name, end in (("report.html", "</html>\n"), ("sweep.csv", "\n")):
+        path = folder / name
+        if path.exists() and not path.read_text(encoding="utf-8").endswith(end):
+            wrong.append(name)
     return wrong
 
 
