@@ -29,7 +29,8 @@ FLOORS = (
     ("tape", "conventions", "curve"),
     ("activations",),
     ("memory",),
-    ("roofline", "room"),
+    ("roofline", "advice"),
+    ("room",),
     ("analysis",),
     ("metrics", "meter", "utilization"),
     ("diagnosis",),
@@ -55,7 +56,7 @@ FLOORS = (
     # The front.
     ("process",),
     ("runner",),
-    ("batch", "trials", "advice"),
+    ("batch", "trials"),
     ("throughput",),
     ("compare", "grid", "shelf"),
     ("sweep",),
