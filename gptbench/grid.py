@@ -183,11 +183,12 @@ def _in_words(kind: Any) -> str:
 
 def _toml(value: Any) -> str:
     """A value as it is written in TOML."""
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else json.dumps(value, default=str, ensure_ascii=False)
-    )
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _plain(value: str | float) -> str:
+    """The same without the quotes."""
+    return value if isinstance(value, str) else _toml(value)
 
 
 def _written(
@@ -217,7 +218,7 @@ def _point(where: str, written: Written, varying: Sequence[str], devices: Path |
         for key, value in written.items()
     }
     question = Question(command=_command(written), **{"devices": devices, **values})
-    name = " ".join(f"{key}={written[key]}" for key in varying if key in written)
+    name = " ".join(f"{key}={_plain(written[key])}" for key in varying if key in written)
     try:
         return Point(key=_key(question), name=name, written=written, question=question)
     except QuestionError as error:

@@ -1,5 +1,6 @@
 """The spec of a sweep: which points it asks for, in which order, and what is refused."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -60,9 +61,15 @@ def test_options_are_common_and_a_point_goes_before_them(spec):
     ]
 
 
+def test_the_spec_of_the_readme_is_one(spec):
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    assert len(spec(example).points) == 7
+
+
 def test_points_are_named_by_the_options_in_which_they_differ(spec):
     found = spec(f"[options]\n{ROPE}\n[grid]\nbatch_size = [1, 2]\n[[point]]\ntf32 = true")
-    assert [p.name for p in found.points] == ["batch_size=1", "batch_size=2", "tf32=True"]
+    assert [p.name for p in found.points] == ["batch_size=1", "batch_size=2", "tf32=true"]
 
 
 def test_the_same_point_in_other_words_is_measured_once(spec):
