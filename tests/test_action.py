@@ -1,5 +1,6 @@
 """A change against its base in CI: action.yml, its workflow, and the script behind them."""
 
+import json
 import os
 import re
 import runpy
@@ -140,7 +141,7 @@ def test_turns_are_abba_and_every_second_round_the_other_way_round():
 def test_both_are_run_in_turns_each_run_into_a_folder_of_its_own(checkouts):
     done = measured(checkouts, "--rounds", 1, "--", "scratchgpt", "--steps", 3)
     assert done.returncode == 0
-    runs = [eval(line) for line in (checkouts / "log").read_text().splitlines()]  # noqa: S307
+    runs = [json.loads(line) for line in (checkouts / "log").read_text().splitlines()]
     assert [here for here, _ in runs] == ["base", "new", "new", "base"]
     assert all(words[:4] == ["throughput", "scratchgpt", "--steps", "3"] for _, words in runs)
     found = sorted(path.parent.name for path in (checkouts / "out").rglob("result.json"))
@@ -173,7 +174,7 @@ def test_the_exit_code_of_the_comparison_is_that_of_the_job(checkouts, status, s
 
 def test_the_comparison_is_asked_for_markdown_junit_and_files(checkouts):
     judged(checkouts, "--strict")
-    ((_, words),) = [eval(line) for line in (checkouts / "log").read_text().splitlines()]  # noqa: S307
+    ((_, words),) = [json.loads(line) for line in (checkouts / "log").read_text().splitlines()]
     out = checkouts / "out"
     assert words == [
         *("compare", str(out / "base"), str(out / "new"), "--format", "markdown"),

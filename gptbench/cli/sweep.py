@@ -71,9 +71,9 @@ def _said_before(asked: Spec, before: Stored, folder: Path) -> str:
     points = f"{len(before.outcomes)} point{'s' * (len(before.outcomes) != 1)}"
     sentence = f"{asked.path} asks for {points}: {', '.join(facts)}."
     if asked.repeated:
-        sentence += f" {asked.repeated} that ask the same as another were left out."
+        sentence += f" Left out because they ask the same as another: {asked.repeated}."
     if before.others:
-        sentence += f" {before.others} results in {folder} are not asked for and left alone."
+        sentence += f" In {folder} but not asked for, and left alone: {before.others}."
     return sentence
 
 
