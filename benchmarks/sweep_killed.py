@@ -8,6 +8,7 @@ a sweep nobody disturbed: the same rows in the same order, in all but what was m
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -46,8 +47,10 @@ IDENTITY = (
 FINISHED = re.compile(r"^\[(\d+)/\d+\]")
 MARK = "GPTBENCH_SWEEP_KILLED"
 
-# Seconds in which a worker notices that its parent is gone, on a busy machine.
-GRACE_S = 3.0
+# Seconds of a processor that a worker uses until it notices that its parent is gone: those of its
+# start, before it loads torch. On a busy machine they take longer, but are no more.
+GRACE_CPU_S = 1.0
+GRACE_S = 60.0
 
 
 class Sweep:
@@ -99,16 +102,24 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def orphans(mark: str) -> list[int]:
-    """What outlives the grace of a killed sweep."""
+    """What goes on working after its sweep was killed, or is there for a minute without."""
     deadline = time.monotonic() + GRACE_S
-    while (left := marked(mark)) and time.monotonic() < deadline:
+    before: dict[int, float] = {}
+    while left := marked(mark):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                used_s = sum(process.cpu_times()[:2])
+                if used_s - before.setdefault(process.pid, used_s) > GRACE_CPU_S:
+                    return [process.pid]
+        if time.monotonic() > deadline:
+            return [process.pid for process in left]
         time.sleep(0.05)
-    return [process.pid for process in left]
+    return []
 
 
 def stored(folder: Path) -> dict[str, bytes]:
     """The finished points by their keys; each must read."""
-    found = {path.stem: path.read_bytes() for path in (folder / shelf.POINTS).glob("*.json")}
+    found = {key: (folder / shelf.result_file(key)).read_bytes() for key in shelf.keys(folder)}
     for key in found:
         shelf.result(folder, key)
     return found

@@ -1,7 +1,7 @@
 """The folder of a sweep: a file a finished point, each whole or not there.
 
-points/KEY.json is a result as `--out` writes it, which `gptbench report` reads. failures/KEY.json
-says why there is none. A point that is there in both has succeeded since.
+points/KEY/result.json is what `--out` writes, for `gptbench report` and `gptbench compare` to read.
+failures/KEY.json says why there is none. A point that is there in both has succeeded since.
 """
 
 import fcntl
@@ -62,18 +62,23 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _sweep_out(folder: Path) -> None:
     """Remove what a sweep that was killed had not written to the end."""
-    for unfinished in folder.glob(".*.json.*"):
+    for unfinished in folder.rglob(".*.json.*"):
         unfinished.unlink(missing_ok=True)
 
 
 def keys(folder: Path) -> frozenset[str]:
     """The keys of all points that have a result."""
-    return frozenset(path.stem for path in (folder / POINTS).glob("*.json"))
+    return frozenset(path.parent.name for path in (folder / POINTS).glob("*/result.json"))
+
+
+def result_file(key: str) -> str:
+    """Where the result of a point is, within the folder of its sweep."""
+    return f"{POINTS}/{key}/result.json"
 
 
 def result(folder: Path, key: str) -> Record | None:
     """The result of a point, if it has one. Raises QuestionError where it cannot be read."""
-    path = folder / POINTS / f"{key}.json"
+    path = folder / result_file(key)
     if not path.exists():
         return None
     try:
@@ -99,7 +104,12 @@ def failure(folder: Path, key: str) -> Failure | None:
 def keep(folder: Path, key: str, rec: Record) -> None:
     """Store a result. Raises UnavailableError where it cannot be written."""
     document = metrics.document(rec, metrics.derive(rec))
-    record.write_whole(folder / POINTS / f"{key}.json", record.dump_json(document))
+    path = folder / result_file(key)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"cannot write '{path}': {error.strerror}.") from error
+    record.write_whole(path, record.dump_json(document))
     (folder / FAILURES / f"{key}.json").unlink(missing_ok=True)
 
 

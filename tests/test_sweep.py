@@ -160,7 +160,8 @@ def test_a_failure_is_tried_again_only_where_that_is_asked_for(spec, folder, ans
 
 
 def test_a_disk_that_is_full_ends_the_sweep_and_is_no_outcome(spec, folder, answers):
-    (folder / "points").rmdir()
+    key = spec.points[0].key
+    (folder / "points" / key).touch()
     with pytest.raises(UnavailableError, match="cannot write"):
         swept(spec, folder)
 
@@ -175,9 +176,10 @@ def test_a_changed_spec_keeps_the_points_it_still_asks_for(spec, folder, answers
 
 
 def test_a_stored_point_that_cannot_be_read_is_named_and_not_measured_over(spec, folder):
-    broken = folder / "points" / f"{spec.points[0].key}.json"
+    broken = folder / shelf.result_file(spec.points[0].key)
+    broken.parent.mkdir()
     broken.write_text('{"schema_')
-    with pytest.raises(QuestionError, match=rf"{broken.name}.*Remove it"):
+    with pytest.raises(QuestionError, match=rf"{broken}.*Remove it"):
         sweep.stored(spec, folder, retry_failed=False)
 
 
@@ -250,7 +252,8 @@ def test_the_lock_of_a_killed_sweep_is_no_obstacle(folder, holder):
 
 
 def test_what_a_killed_sweep_left_half_written_is_removed(folder):
-    torn = folder / "points" / ".0123456789abcdef.json.x1y2z3"
+    torn = folder / "points" / "0123456789abcdef" / ".result.json.x1y2z3"
+    torn.parent.mkdir()
     torn.write_text("{")
     with shelf.locked(folder):
         assert not torn.exists()

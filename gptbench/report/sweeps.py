@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from gptbench import __version__, metrics
+from gptbench import __version__, metrics, shelf
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import SCHEMA_VERSION, to_builtins
@@ -16,7 +16,7 @@ from gptbench.units import gib, percent, seconds
 
 # Name and meaning of each column before those of `frame.COLUMNS`.
 COLUMNS: dict[str, str] = {
-    "point": "key of the point: its result is points/KEY.json",
+    "point": "key of the point: its result is points/KEY/result.json",
     "options": "the options in which the points differ",
     "status": "done, out of memory or failed",
     "reason": "why there is no value; empty where there is one",
@@ -147,7 +147,7 @@ def _documented(outcome: Outcome, convention: Convention) -> dict[str, Any]:
     result = {key: value for key, value in whole["result"].items() if key not in _IN_ITS_FILE}
     return {
         **shared,
-        "file": f"points/{point.key}.json",
+        "file": shelf.result_file(point.key),
         "model": rec.model.name,
         "workload": to_builtins(rec.workload),
         "device": to_builtins(rec.device),
