@@ -64,9 +64,8 @@ def measure(
         number = turns[: turn + 1].count(letter)
         print(f"Run {turn + 1} of {len(turns)}: {arm}", file=sys.stderr, flush=True)
         folder = (out / arm / f"{number:02d}").resolve()
-        status = _gptbench(
-            pythons[arm], checkouts[arm], ["throughput", *words, "--out", str(folder)]
-        ).returncode
+        asked = ["throughput", *words, "--out", str(folder)]
+        status = _gptbench(pythons[arm], checkouts[arm], asked, checkouts[arm]).returncode
         if status:
             print(f"::error title=gptbench::the run of {arm} ended with status {status}")
             return status
@@ -75,11 +74,10 @@ def measure(
 
 def judge(python: str, new: Path, out: Path, strict: bool) -> int:
     """Compare what was measured, put the tables into the summary; the comparison's exit code."""
-    folder = out.resolve()
-    words = ["compare", str(folder / "base"), str(folder / "new"), "--format", "markdown"]
-    words += ["--junit", str(folder / "junit.xml"), "--out", str(folder / "comparison")]
-    words += ["--strict"] if strict else []
-    done = _gptbench(python, new, words, stdout=subprocess.PIPE)
+    out.mkdir(parents=True, exist_ok=True)
+    words = ["compare", "base", "new", "--format", "markdown"]
+    words += ["--junit", "junit.xml", "--out", "comparison", *(["--strict"] if strict else [])]
+    done = _gptbench(python, new, words, out, stdout=subprocess.PIPE)
     text = shortened(done.stdout.decode(), LONGEST_SUMMARY)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
@@ -94,15 +92,13 @@ def judge(python: str, new: Path, out: Path, strict: bool) -> int:
 
 
 def _gptbench(
-    python: str, checkout: Path, words: list[str], stdout: int | None = None
+    python: str, checkout: Path, words: list[str], folder: Path, stdout: int | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """The gptbench of a checkout, or where it has none the one that is installed for it."""
-    # What runs `-m` looks in its folder first; a path of the job's own would come before that.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """The gptbench of a checkout, or where it has none the one installed for it, run in a folder."""
     return subprocess.run(
         [python, "-m", "gptbench", *words],
-        cwd=checkout,
-        env=environment,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(checkout.resolve())},
         stdout=stdout,
         check=False,
     )

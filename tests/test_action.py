@@ -87,7 +87,7 @@ FAKE = """
 import json, os, pathlib, sys
 words = sys.argv[1:]
 log = pathlib.Path(os.environ["LOG"])
-here = pathlib.Path.cwd().name
+here = pathlib.Path(__file__).parent.parent.name
 with log.open("a") as file:
     file.write(json.dumps([here, words]) + chr(10))
 if words[0] == "throughput":
@@ -112,7 +112,7 @@ def checkouts(tmp_path):
 
 
 def script(place, *words, **environment):
-    known = {**os.environ, "LOG": str(place / "log"), **environment}
+    known = {**os.environ, "PYTHONPATH": "", "LOG": str(place / "log"), **environment}
     return subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, words)],
         capture_output=True,
@@ -175,10 +175,9 @@ def test_the_exit_code_of_the_comparison_is_that_of_the_job(checkouts, status, s
 def test_the_comparison_is_asked_for_markdown_junit_and_files(checkouts):
     judged(checkouts, "--strict")
     ((_, words),) = [json.loads(line) for line in (checkouts / "log").read_text().splitlines()]
-    out = checkouts / "out"
     assert words == [
-        *("compare", str(out / "base"), str(out / "new"), "--format", "markdown"),
-        *("--junit", str(out / "junit.xml"), "--out", str(out / "comparison"), "--strict"),
+        *("compare", "base", "new", "--format", "markdown"),
+        *("--junit", "junit.xml", "--out", "comparison", "--strict"),
     ]
 
 
