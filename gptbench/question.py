@@ -10,12 +10,9 @@ from typing import Literal
 
 from gptbench import device, inputs, models, own
 from gptbench.config import (
-    Attention,
     Dtype,
-    Mode,
     Model,
     ModelConfig,
-    Recompute,
     Workload,
     check_fits_context,
     parse_dtype,
@@ -40,12 +37,12 @@ class Question:
     max_batch_size: int | None = None
     batch_size: int | None = None
     seq_len: int | None = None
-    mode: Mode = "train"
+    mode: Literal["train", "forward"] = "train"
     dtype: str | None = None
     pure: bool = False
     tf32: bool = False
-    attention: Attention = "fused"
-    recompute: Recompute = "none"
+    attention: Literal["fused", "math"] = "fused"
+    recompute: Literal["none", "attention", "block"] = "none"
     grad_accum: int = 1
     compile: bool = False
     steps: int | None = None
