@@ -95,7 +95,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class Asked:
     """A question whose every word has been read and found possible."""
 
     model: ModelConfig | None
@@ -121,9 +121,8 @@ def run(question: Question, progress: Progress) -> Record:
     """Answer the question. Raises QuestionError and UnavailableError as DESIGN's exit codes say."""
     asked = read(question)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    detected = _detect(question, asked, progress)
-    model = asked.model or _suitable_model(detected)
-    work = _workload(question, asked, model, detected)
+    detected = detect(question, asked, progress)
+    model, work = settled(question, asked, detected)
     used = judged_by(question, asked, detected, work)
     plan = _Plan(question, detected, model, work, asked.memory_limit_bytes)
     found, limit_bytes = None, asked.memory_limit_bytes
@@ -147,7 +146,7 @@ def run(question: Question, progress: Progress) -> Record:
     )
 
 
-def read(question: Question) -> _Asked:
+def read(question: Question) -> Asked:
     """Everything about the question that can be refused without looking at the machine."""
     table = device.table(question.devices)
     model = models.load(question.model) if question.model else None
@@ -167,7 +166,7 @@ def read(question: Question) -> _Asked:
     if question.data is not None and not question.data.is_file():
         raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
     stated = question.peak not in (None, "none")
-    return _Asked(
+    return Asked(
         model=model,
         dtype=dtype,
         wanted=device.find(question.gpu, table) if question.gpu else (),
@@ -197,7 +196,8 @@ def _check_batches(question: Question) -> None:
         )
 
 
-def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
+def detect(question: Question, asked: Asked, progress: Progress) -> Detected:
+    """The device that the question is about. Raises UnavailableError where it is not here."""
     dtype = "tf32" if question.tf32 else asked.dtype or "float32"
     peak_dtype = None if question.peak else dtype
     try:
@@ -212,14 +212,18 @@ def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
         ) from error
 
 
+def settled(question: Question, asked: Asked, detected: Detected) -> tuple[ModelConfig, Workload]:
+    """The model and the workload, with every choice made that the person left open."""
+    model = asked.model or _suitable_model(detected)
+    return model, _workload(question, asked, model, detected)
+
+
 def _suitable_model(detected: Detected) -> ModelConfig:
     small = detected.kind == "cpu" or detected.memory_bytes < 8e9
     return models.load("scratchgpt" if small else "gpt2-small")
 
 
-def _workload(
-    question: Question, asked: _Asked, model: ModelConfig, detected: Detected
-) -> Workload:
+def _workload(question: Question, asked: Asked, model: ModelConfig, detected: Detected) -> Workload:
     dtype = asked.dtype or _suitable_dtype(question, detected)
     work = Workload(
         batch_size=question.batch_size or 1,
@@ -246,7 +250,7 @@ def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
     return "bfloat16" if detected.has_bfloat16 else "float16"
 
 
-def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
+def _suitable_batch(asked: Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
     room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
@@ -256,7 +260,7 @@ def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected:
     return size
 
 
-def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workload) -> DeviceUsed:
+def judged_by(question: Question, asked: Asked, detected: Detected, work: Workload) -> DeviceUsed:
     """The device that runs, with the peak its MFU is judged by.
 
     Raises UnavailableError for a GPU that is not in the table or not the one asked for, and
