@@ -87,7 +87,7 @@ def iterations_for(step_s: float) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--times", type=int, default=100, help="comparisons of each kind")
-    parser.add_argument("--time", type=float, default=60.0, help="seconds a comparison may take")
+    parser.add_argument("--time", type=float, default=30.0, help="seconds a comparison may take")
     parser.add_argument("--no-control", action="store_true", help="leave the control out")
     asked = parser.parse_args()
     base = iterations_for(STEP_S)
@@ -97,7 +97,7 @@ def main() -> None:
         time_s=asked.time,
         control=not asked.no_control,
         warmup=Warmup(4, 0.05),
-        least_visit_s=0.02,
+        least_visit_s=0.01,
     )
     kinds = {
         "in turns, the same": lambda: in_turns(base, base, rules),

@@ -17,8 +17,10 @@ from gptbench.turns import Pair, Size, Start, Warmup
 from gptbench.units import duration, percent, seconds
 from gptbench.verdict import ALPHA, LOOKS, Verdict
 
-# From the most that a pair measures to the least: more pairs say more than larger ones.
-SIZES = (Size(8, 5), Size(8, 3), Size(4, 3), Size(4, 2), Size(2, 2), Size(2, 1), Size(1, 1))
+# From the most that a pair measures to the least: more pairs say more than larger ones. Of as many
+# steps, short visits in many quads scatter half as much as long ones in few where something else
+# comes and goes on the machine, because less of it falls between a visit and its partner.
+SIZES = (Size(32, 2), Size(16, 2), Size(8, 2), Size(4, 2), Size(2, 2), Size(2, 1), Size(1, 1))
 
 LEVEL = ALPHA / LOOKS
 
@@ -144,6 +146,10 @@ def judged(pairs: Sequence[Pair], control: Sequence[Pair], rules: Rules) -> Outc
     method = f"{len(units)} pairs of processes in turns"
     change = comparison.judged(shift, method=method, level=LEVEL, units=units)
     reason = comparison.why(word, change, delta)
+    if word == "SAME" and verdict.decide(shift, rules.threshold, LEVEL, LEVEL) != "SAME":
+        # Noise must not make two things the same that the person would tell apart.
+        word = "INCONCLUSIVE"
+        reason = f"{reason}, but not one of {percent(rules.threshold)}"
     if noise is not None and noise.verdict in ("REGRESSED", "IMPROVED"):
         word = "INCONCLUSIVE"
         shown = percent(comparison.in_rate(noise.change.log_ratio))

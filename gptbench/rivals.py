@@ -28,7 +28,7 @@ from gptbench.visit import HoldTask
 
 # A GPU's clock takes a second to climb, and its visits are long enough for it to settle.
 WARMUP = {"cuda": Warmup(10, 1.0), "cpu": Warmup(4, 0.2)}
-LEAST_VISIT_S = {"cuda": 0.1, "cpu": 0.02}
+LEAST_VISIT_S = {"cuda": 0.1, "cpu": 0.01}
 
 # First steps whose losses are held against each other, and how far they may be apart, as a
 # fraction: rounding grows from step to step, and other work shows at once.
