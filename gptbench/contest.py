@@ -7,7 +7,7 @@ noise: a change below twice of that is none, and a control that shows a change v
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from gptbench import comparison, ranks, turns, verdict
@@ -200,16 +200,7 @@ def _told(outcome: Outcome, plan: _Plan, *, late: bool, rules: Rules, elapsed_s:
         if times > HOPELESS:
             enough = "on so unsteady a machine no time would do"
         reason += f"; the time ran out after {len(outcome.pairs)} pairs, and {enough}"
-    return Outcome(
-        pairs=outcome.pairs,
-        verdict=outcome.verdict,
-        reason=reason,
-        change=outcome.change,
-        least_change=outcome.least_change,
-        control=control,
-        notes=tuple(notes),
-        elapsed_s=elapsed_s,
-    )
+    return replace(outcome, reason=reason, notes=tuple(notes), elapsed_s=elapsed_s)
 
 
 def _shortage(change: Change, delta: float) -> float:

@@ -1,7 +1,6 @@
 """Two variants of one question: equal work, real processes in turns, and none left behind."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -14,11 +13,12 @@ from random import Random
 import psutil
 import pytest
 
-from gptbench import presets, rivals, runner
+from gptbench import contest, presets, rivals, runner
 from gptbench.cli import main as cli
 from gptbench.config import Workload
 from gptbench.process import quiet
 from gptbench.rivals import Rival, Terms
+from gptbench.turns import Size
 from gptbench.visit import HoldTask
 
 ROPE = presets.load("gptfromscratch-rope")
@@ -112,27 +112,18 @@ def test_a_process_holds_its_step_and_trains_on_from_visit_to_visit():
 
 
 @pytest.mark.slow
-def test_two_kinds_of_attention_are_measured_in_turns(capsys):
-    words = ["--run", "--attention math", "--attention fused", "gptfromscratch-rope"]
-    words += ["-t", "16", "-b", "1", "--device", "cpu", "--time", "4m", "--format", "json"]
-    status = cli.main(["compare", *words, "--no-control"])
+def test_what_is_clear_takes_one_look_at_seven_pairs_of_processes(capsys, monkeypatch):
+    """A batch of 64 on a model this small takes a few times the time of one, for 64 times as much."""
+    monkeypatch.setattr(contest, "SIZES", (Size(2, 1),))
+    words = ["--run", "-b 1", "-b 64", "gptfromscratch-rope", "-t", "16", "--device", "cpu"]
+    words += ["--across", "batch-size", "--no-control", "--time", "1h", "--format", "json"]
+    status = cli.main(["compare", *words])
     document = json.loads(capsys.readouterr().out)
     (row,) = document["comparisons"]
-    assert status == document["exit_code"]
-    assert len(row["units"]) in (7, 10, 14)
-    assert row["differences"][0]["factor"] == "attention"
-    assert row["base"]["step_time_s"] > 0
-    assert not any("losses" in note for note in document["notes"])
+    assert (status, row["verdict"], len(row["units"])) == (0, "IMPROVED", 7)
+    assert row["new"]["tokens_per_s"] > 3 * row["base"]["tokens_per_s"]
+    assert document["environment"]["torch"]
     assert workers() == []
-
-
-@pytest.mark.slow
-def test_a_batch_twice_as_large_takes_longer_and_is_compared_by_the_token():
-    found = compared(rival(), rival("B", batch_size=64), "batch-size", time_s=240.0, control=False)
-    (row,) = found.rows
-    assert row.verdict == "IMPROVED"
-    ratio = math.log(row.new.step_time_s / row.base.step_time_s / 64)
-    assert row.change.log_ratio == pytest.approx(ratio, abs=0.3)
 
 
 def kill_one(doing, _seconds):
@@ -156,7 +147,7 @@ while True:
 
 @pytest.mark.slow
 def test_a_side_whose_process_dies_has_failed():
-    found = compared(rival(), rival("B"), progress=kill_one, time_s=600.0)
+    found = compared(rival(), rival("B"), progress=kill_one, time_s=3600.0)
     (row,) = found.rows
     assert row.verdict == "FAILED"
     assert "SIGKILL" in row.reason
@@ -168,7 +159,7 @@ PARENT = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from test_rivals import compared, rival
-compared(rival(), rival("B"), progress=lambda doing, _: print(doing, flush=True), time_s=600.0)
+compared(rival(), rival("B"), progress=lambda doing, _: print(doing, flush=True), time_s=3600.0)
 """
 
 

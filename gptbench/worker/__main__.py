@@ -54,6 +54,9 @@ def main() -> int:
         held = importlib.import_module("gptbench.worker.visits").answers()
         for line in sys.stdin:
             respond(line, say, held)
+        # Taking torch down step by step takes longer than many a visit, and gives nothing back
+        # that the end of the process does not.
+        os._exit(0)
     else:
         line = sys.stdin.readline()
         lifeline.hold(parent)
