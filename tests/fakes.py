@@ -3,6 +3,19 @@
 import random
 
 
+class FakeClock:
+    """Nanoseconds that pass when they are told to, from no particular origin."""
+
+    def __init__(self) -> None:
+        self.now_ns = 987_654_321
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def passes(self, time_s: float) -> None:
+        self.now_ns += round(time_s * 1e9)
+
+
 class FakeCuda:
     """Behaves like torch.cuda: work is queued, events fire when the queue reaches them.
 
