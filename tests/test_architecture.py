@@ -337,6 +337,7 @@ def loaded(*arguments, before=""):
         ("memory", "gpt2-xl", "--gpu", "v100-sxm2-32gb"),
         ("presets",),
         ("gpus", "a100"),
+        ("compare", *2 * ["reports/cpu-2-cores/result.json"]),
         ("--help",),
     ],
     ids=" ".join,
