@@ -126,19 +126,13 @@ def test_what_is_clear_takes_one_look_at_seven_pairs_of_processes(capsys, monkey
     assert workers() == []
 
 
-def kill_one(doing, _seconds):
-    if doing.startswith("pair 1"):
-        # Neither of the pair is there yet: whichever comes first is killed.
-        subprocess.Popen([sys.executable, "-c", KILLER, str(os.getpid())], start_new_session=True)
-
-
 KILLER = """
 import sys, time
 import psutil
 parent = psutil.Process(int(sys.argv[1]))
 while True:
     for child in parent.children():
-        if "gptbench.worker" in " ".join(child.cmdline()):
+        if "gptbench.worker" in child.cmdline():
             child.kill()
             sys.exit()
     time.sleep(0.01)
@@ -147,7 +141,16 @@ while True:
 
 @pytest.mark.slow
 def test_a_side_whose_process_dies_has_failed():
+    killers = []
+
+    def kill_one(doing, _seconds):
+        # Neither of the pair is there yet: whichever comes first is killed.
+        if doing.startswith("pair 1"):
+            killer = [sys.executable, "-c", KILLER, str(os.getpid())]
+            killers.append(subprocess.Popen(killer))
+
     found = compared(rival(), rival("B"), progress=kill_one, time_s=3600.0)
+    assert [killer.wait() for killer in killers] == [0]
     (row,) = found.rows
     assert row.verdict == "FAILED"
     assert "SIGKILL" in row.reason
