@@ -7,14 +7,13 @@ factors. Records that differ in a factor are not compared, unless it is the one 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from gptbench.config import ModelConfig, Workload
+from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import UnknownNameError
-from gptbench.record import Record
+from gptbench.record import Record, to_builtins
 
 # Fields of a workload that are one choice together: how numbers are multiplied.
 _NUMBER_FORMAT = ("dtype", "autocast", "tf32")
 _OF_WORKLOAD = tuple(f.name for f in fields(Workload) if f.name not in _NUMBER_FORMAT)
-_OF_MODEL = tuple(f.name for f in fields(ModelConfig) if f.name != "name")
 
 SURROUNDINGS = ("threads", "torch", "schema")
 FACTORS = ("model", "device", "dtype", *(n.replace("_", "-") for n in _OF_WORKLOAD), *SURROUNDINGS)
@@ -42,20 +41,37 @@ def factor(word: str) -> str:
     return word
 
 
-def asked(model: ModelConfig, work: Workload) -> Facts:
+def asked(model: Model, work: Workload) -> Facts:
     """What a benchmark asks for: the model's numbers whatever its name, and the workload."""
     return {
-        "model": tuple((name, str(getattr(model, name))) for name in _OF_MODEL),
+        "model": _numbers(model),
         "dtype": tuple((name, str(getattr(work, name))) for name in _NUMBER_FORMAT),
         **{n.replace("_", "-"): ((n, str(getattr(work, n))),) for n in _OF_WORKLOAD},
     }
 
 
+def _numbers(model: Model) -> tuple[tuple[str, str], ...]:
+    """The facts of a model. A config is its numbers, whatever its name; a module is its name."""
+    facts = to_builtins(model)
+    named = not isinstance(model, ModelConfig)
+    return tuple((name, str(fact)) for name, fact in facts.items() if named or name != "name")
+
+
+def _traced(rec: Record) -> tuple[tuple[str, str], ...]:
+    """What a module came to, whose code may have become another under the same name."""
+    found = rec.traced
+    if found is None:
+        return ()
+    return ("parameters", str(found.parameters)), ("FLOPs of a step", str(found.step))
+
+
 def facts(rec: Record) -> Facts:
     """Every fact that two comparable records share, by factor."""
     cpu = rec.device.kind == "cpu"
+    asked_for = asked(rec.model, rec.workload)
     return {
-        **asked(rec.model, rec.workload),
+        **asked_for,
+        "model": (*asked_for["model"], *_traced(rec)),
         "device": (("device", device_name(rec)),),
         "threads": (("threads", str(rec.environment.get("threads"))),) if cpu else (),
         "torch": (("torch", _minor(rec.environment.get("torch"))),),

@@ -11,7 +11,7 @@ from typing import Any
 
 from gptbench import verdict
 from gptbench.comparability import Difference
-from gptbench.config import ModelConfig, Workload
+from gptbench.config import Model, Workload
 from gptbench.ranks import Shift
 from gptbench.record import to_builtins
 from gptbench.units import percent
@@ -22,7 +22,7 @@ from gptbench.verdict import Verdict
 class Side:
     """One side of a row: what ran, and its middle step, over all and in each of the processes."""
 
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: str
     step_time_s: float | None

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from gptbench import comparability, contest, flops, runner, throughput
+from gptbench import comparability, contest, flops, question, runner, throughput
 from gptbench.comparability import Difference
 from gptbench.comparison import Comparison, Row, Side
 from gptbench.config import ModelConfig, Workload
 from gptbench.contest import Outcome, Rules
-from gptbench.errors import OutOfMemoryError, UnavailableError
+from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
 from gptbench.process import Progress
+from gptbench.question import Question
 from gptbench.record import Detected
-from gptbench.throughput import Question
 from gptbench.trials import COMPILE_S, SLOWEST_FLOPS_PER_S, START_UP_S
 from gptbench.turns import Arm, Contender, Start, Warmup
 from gptbench.units import grouped
@@ -134,7 +134,7 @@ def settled(
     Raises what `throughput.run` would: QuestionError before any worker starts.
     """
     first, second = (replace(q, peak="none") for q in questions)
-    read = throughput.read(first), throughput.read(second)
+    read = question.read(first), question.read(second)
     here = throughput.detect(first, read[0], progress)
     there = here
     if (first.device, first.gpu) != (second.device, second.gpu):
@@ -143,10 +143,15 @@ def settled(
     return base, _settled(labels[1], second, read[1], there)
 
 
-def _settled(label: str, question: Question, asked: throughput.Asked, here: Detected) -> Rival:
-    model, work = throughput.settled(question, asked, here)
-    used = throughput.judged_by(question, asked, here, work)
-    data = str(question.data.resolve()) if question.data else None
+def _settled(label: str, words: Question, asked: question.Asked, here: Detected) -> Rival:
+    model, work = throughput.settled(words, asked, here)
+    if not isinstance(model, ModelConfig):
+        raise QuestionError(
+            f"--run takes presets in turns, and {model.name!r} is a module. Measure each way with "
+            "'gptbench throughput --out', six times if it can be, and compare the folders."
+        )
+    used = throughput.judged_by(words, asked, here, work)
+    data = str(words.data.resolve()) if words.data else None
     task = HoldTask(model=model, workload=work, device=here.kind, data=data)
     return Rival(label=label, task=task, device=used.name)
 

@@ -10,15 +10,18 @@ from typing import Any, Self, TypeVar
 import msgspec
 import psutil
 
+from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.record import (
     Check,
     CheckTask,
     Detected,
     DetectTask,
+    FootprintTask,
     Measured,
     MeasureTask,
     Traced,
+    TracedFootprints,
     TraceTask,
 )
 from gptbench.visit import Held, HoldTask, Visit, VisitTask
@@ -64,6 +67,16 @@ def check(task: CheckTask, progress: Progress = quiet) -> tuple[Check, ...]:
 def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
     """What every operator of someone's own module costs."""
     return ask("trace", task, Traced, progress)
+
+
+def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
+    """What the device of this machine can do."""
+    return ask("calibrate", task, tuple[Timed, ...], progress)
+
+
+def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
+    """What a step of someone's own module holds, at each batch size."""
+    return ask("footprint", task, TracedFootprints, progress)
 
 
 def ask(

@@ -31,8 +31,8 @@ from gptbench.cli.options import (
 )
 from gptbench.comparison import Comparison
 from gptbench.errors import QuestionError
+from gptbench.question import Question
 from gptbench.report import comparisons, delimited, junit, markdown
-from gptbench.throughput import Question
 from gptbench.units import parse_fraction, parse_seconds
 
 # Options of a measurement, which either variant may have too; and of the turns they take.

@@ -22,10 +22,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
+from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
-from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
+from gptbench.record import (
+    CheckTask,
+    DetectTask,
+    FootprintTask,
+    MeasureTask,
+    TraceTask,
+    from_builtins,
+    to_builtins,
+)
 from gptbench.worker import lifeline, oom
 
 # From the kind of a task, the task and its progress to the body of the answer.
@@ -90,6 +97,8 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
+    "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
+    "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
 }
 
 
@@ -97,7 +106,7 @@ def answer(kind: str, task: Any, progress: Callable[[str, float], None]) -> Any:
     """What the task's own module makes of it."""
     task_type, module, function = ANSWERS[kind]
     return getattr(importlib.import_module(module), function)(
-        msgspec.convert(task, task_type), progress
+        from_builtins(task, task_type), progress
     )
 
 
