@@ -3,6 +3,7 @@
 Everything that can be refused without looking at the machine is refused here.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from gptbench.config import (
     parse_dtype,
 )
 from gptbench.device import Device
-from gptbench.errors import QuestionError
+from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
 from gptbench.units import parse_bytes, parse_flops_per_s
 
@@ -83,6 +84,11 @@ def read(question: Question) -> Asked:
         check_fits_context(model, Workload(batch_size=1, seq_len=question.seq_len))
     if question.gpu is not None and question.device == "cpu":
         raise QuestionError(f"--gpu {question.gpu!r} and --device cpu contradict each other.")
+    if sys.platform == "darwin" and (question.auto_batch or question.memory_limit):
+        raise UnavailableError(
+            "macOS does not limit a process's memory, so no largest batch can be proven there. "
+            "Type --batch-size."
+        )
     if question.data is not None and not question.data.is_file():
         raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
     stated = question.peak not in (None, "none")

@@ -285,8 +285,10 @@ class Measurement:
 
     `window_ns` is the wall time of the whole window, from before the first of `step_ns` to after
     the last. `warmup_ns` came before it; its first entry is the first step, compilation included.
-    `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
-    its start-up size (CPU); None where the system does not tell.
+    `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
+    its start-up size (CPU); None where the system does not tell. CUDA's allocator held
+    `reserved_memory_bytes` of the device for it, and had to give some back and ask again
+    `alloc_retries` times.
     """
 
     step_ns: tuple[int, ...]
@@ -296,6 +298,8 @@ class Measurement:
     first_loss: float
     last_loss: float
     stop: str
+    reserved_memory_bytes: int | None = None
+    alloc_retries: int = 0
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
@@ -313,13 +317,23 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One trial of a batch size in a process of its own; `reason` says why it did not fit."""
+    """One trial of a batch size in a process of its own; `reason` says why it did not fit.
+
+    A trial that `hung` was ended, and counts as not fitting.
+    """
 
     batch_size: int
     fits: bool
     peak_memory_bytes: int | None = None
     step_ns: int | None = None
     reason: str | None = None
+    reserved_memory_bytes: int | None = None
+    hung: bool = False
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the device held: on CUDA the allocator's segments, more than its tensors."""
+        return self.reserved_memory_bytes or self.peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +366,8 @@ class BatchSearch:
     """The largest batch that trains, with both certificates among the probes.
 
     `max_batch_size`, a multiple of `multiple`, ran and `max_batch_size + multiple` did not, unless
-    `stopped_by` names another end: the largest batch that was asked for. `curve` is there where
+    `stopped_by` names another end: the largest batch that was asked for, or that the trial of the
+    next one hung. `curve` is there where
     the batch was chosen by its throughput.
     """
 
@@ -360,7 +375,7 @@ class BatchSearch:
     limit_bytes: int
     limit_source: str
     probes: tuple[Probe, ...]
-    stopped_by: Literal["out of memory", "largest asked for"] = "out of memory"
+    stopped_by: Literal["out of memory", "largest asked for", "hung"] = "out of memory"
     multiple: int = 1
     curve: tuple[CurvePoint, ...] = ()
 

@@ -226,7 +226,7 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
         tried = Chart(
             "Batch size",
             plot.batch_curve(search, rec, within),
-            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            "A point is one trial in a process of its own; a cross is one that did not fit.",
             results.probes(search),
         )
         charts.insert(2, tried)

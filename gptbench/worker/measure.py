@@ -52,11 +52,14 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
     window = clock.stop()
     _resume_collector()
     last_loss = finite(float(losses[-1]), task)
+    held = peak.read()
     measurement = Measurement(
         step_ns=window.step_ns,
         window_ns=window.window_ns,
         warmup_ns=warmup_ns,
-        peak_memory_bytes=peak.read().memory_bytes,
+        peak_memory_bytes=held.memory_bytes,
+        reserved_memory_bytes=held.reserved_bytes,
+        alloc_retries=held.retries,
         first_loss=first_loss,
         last_loss=last_loss,
         stop="steps asked for" if task.steps else "window filled",
