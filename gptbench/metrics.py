@@ -7,10 +7,10 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import conventions, curve, device, flops, record, stats
+from gptbench import conventions, counts, curve, device, flops, record, stats
 from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
-from gptbench.flops import Parameters, StepFlops
+from gptbench.flops import StepFlops
 from gptbench.record import DeviceUsed, Record
 
 CONFIDENCE = 0.95
@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 # A window's mean step this far over its median is stalls, not scatter.
 STALL_RATIO = 1.05
 FEW_STEPS = 10
+
+# A clock and its temperature let the best product of two runs differ by so much.
+OVER_ACHIEVABLE = 1.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Metrics:
 
     `tokens_per_s` and `step_time_s` are medians over steps with their within-run interval;
     `window_tokens_per_s` is all tokens over all wall time, and what MFU is computed from.
-    `flops` are the ledger's; `flops_per_token`, and every number that depends on how FLOPs are
+    `flops` and `parameters` are those of `counts`, with the parameters' `total`; `flops_per_token`, and every number that depends on how FLOPs are
     counted, are by `convention`. Caveats judge the exact count whatever the convention.
     """
 
@@ -45,7 +48,7 @@ class Metrics:
     step_time_s: stats.Interval
     window_tokens_per_s: float
     flops: StepFlops
-    parameters: Parameters
+    parameters: dict[str, int]
     convention: Convention
     flops_per_token: float
     peak_flops_per_s: float | None
@@ -61,9 +64,9 @@ class Metrics:
 
 def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
     """The metrics of a record, computed afresh from its facts, FLOPs counted by `convention`."""
-    model, work, taken = rec.model, rec.workload, rec.measurement
+    work, taken, counted = rec.workload, rec.measurement, counts.of(rec)
     step_s = stats.median_interval([ns / 1e9 for ns in taken.step_ns], CONFIDENCE)
-    cost = flops.step_flops(model, work)
+    cost = counted.flops
     window_s = taken.window_ns / 1e9
     steps_per_s = len(taken.step_ns) / window_s
     peak = rec.device.peak_flops_per_s
@@ -84,7 +87,7 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         step_time_s=step_s,
         window_tokens_per_s=work.tokens * steps_per_s,
         flops=cost,
-        parameters=flops.parameters(model),
+        parameters=counted.parameters,
         convention=conventions.EXACT,
         flops_per_token=cost.per_token,
         peak_flops_per_s=peak,
@@ -97,14 +100,13 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         stall_share=max(0.0, 1 - step_s.median * steps_per_s),
         caveats=(),
     )
-    metrics = _with_caveats(metrics, rec)
+    metrics = _with_caveats(metrics, rec, counted)
     return metrics if convention is conventions.EXACT else _counted_by(convention, metrics, rec)
 
 
 def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metrics:
     """The metrics with another count of the same work; nothing measured changes."""
-    per_token = conventions.counts(rec.model, rec.workload)[convention.key]
-    again = conventions.recomputed_share(rec.model, rec.workload, convention)
+    per_token, again = counts.by_convention(rec, convention)
 
     def recounted(value: float | None) -> float | None:
         return None if value is None else value * per_token / metrics.flops_per_token
@@ -145,7 +147,7 @@ def judged_by_table(used: DeviceUsed, row: device.Device) -> DeviceUsed:
     )
 
 
-def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
+def _with_caveats(metrics: Metrics, rec: Record, counted: counts.Counts) -> Metrics:
     found = []
     if metrics.mfu is None:
         found.append(Caveat("peak-unknown", {"reason": rec.device.peak_source}))
@@ -154,12 +156,18 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
     if metrics.mfu is not None and metrics.mfu > 1:
         code = "over-stated-clock" if rec.device.boosts else "over-peak"
         found.append(Caveat(code, {"mfu": metrics.mfu, "device": rec.device.name}))
+    achieved, judged = metrics.achievable_mfu, rec.device.peak_origin
+    if achieved is not None and achieved > OVER_ACHIEVABLE and judged != "measured":
+        source = rec.device.achievable_source
+        found.append(Caveat("over-achievable", {"share": achieved, "source": source}))
     if metrics.stall_share > 1 - 1 / STALL_RATIO:
         found.append(Caveat("stalls", {"share": metrics.stall_share}))
     if metrics.outliers_severe:
         total = len(rec.measurement.step_ns)
         found.append(Caveat("outliers", {"severe": metrics.outliers_severe, "steps": total}))
-    skipped = flops.early_stopped(rec.model, rec.workload)
+    if counted.unknown:
+        found.append(Caveat("uncounted", {"operators": ", ".join(counted.unknown)}))
+    skipped = counted.early_stopped
     if skipped and metrics.hfu is not None:
         ran = metrics.hfu * (1 - skipped / metrics.flops.hardware)
         found.append(Caveat("early-stop", {"flops": skipped, "hfu": ran}))
@@ -193,9 +201,10 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
     facts: dict[str, Any] = record.to_builtins(rec)
     return {
         **facts,
-        "parameters": flops.counted(metrics.parameters),
+        "parameters": metrics.parameters,
         "flops": flops.costed(metrics.flops),
         "result": {
+            "unit": rec.model.unit,
             "tokens_per_s": {
                 **_interval(metrics.tokens_per_s),
                 "window": metrics.window_tokens_per_s,

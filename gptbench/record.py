@@ -5,21 +5,27 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 file carries them too, for readers who have no gptbench.
 
 Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
-they are missing the multiple is 1 and no curve was measured.
+they are missing the multiple is 1 and no curve was measured; so did device.achievable_source. Later
+too came a model that is someone's own module: it has inputs, and beside it stands what was traced
+of it.
 """
 
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from gptbench.config import ModelConfig, Workload
+from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
+from gptbench.own import OwnModule
+
+Value = TypeVar("Value")
+Kind = Literal["cuda", "cpu"]
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +54,9 @@ class Detected:
     free_bytes: int
     has_bfloat16: bool
     has_float16: bool
+    has_tf32: bool = False
+    uuid: str | None = None
+    power_limit_w: float | None = None
     others: tuple[str, ...] = ()  # other processes on the device, with what they hold
     matmul_flops_per_s: float | None = None
     matmul_shape: str = ""
@@ -64,7 +73,7 @@ class MeasureTask:
     which the optimizer's state is in place: what does not fit then fails in its first step.
     """
 
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: Literal["cuda", "cpu"]
     warmup_steps: int
@@ -76,6 +85,11 @@ class MeasureTask:
     memory_limit_bytes: int | None
     prime: bool = False
     seed: int = 1
+
+    def with_batch(self, batch_size: int) -> "MeasureTask":
+        """The same of another batch size."""
+        model, work = self.model.with_batch(batch_size), self.workload.with_batch(batch_size)
+        return replace(self, model=model, workload=work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +127,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceTask:
-    """Asks a worker to trace someone's module on the meta device, where tensors have no numbers.
+    """Asks a worker to trace someone's module, on the meta device where tensors have no numbers.
 
     `target` is 'module:factory' or 'path/to/file.py:factory'. The first of `inputs` is the first
     argument of the model, the others are arguments by name.
@@ -122,6 +136,7 @@ class TraceTask:
     target: str
     inputs: tuple[Input, ...]
     mode: Literal["train", "forward"]
+    device: Literal["meta", "cuda", "cpu"] = "meta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +181,9 @@ class Traced:
     """A worker's answer to a TraceTask: what every operator of a step cost, by module.
 
     `modules` begins with the model itself and goes on in the order of `named_modules`. `inputs`
-    are the task's and those that were added. `tokens` is None where the first input is no ids.
-    `notes` are sentences about what was done that was not asked for.
+    are the task's, with what integers are drawn below. `tokens` is None where the first input is
+    no ids. `loss` says what the step ended in; empty where it had no loss. `notes` are sentences
+    about what was done that was not asked for.
     """
 
     target: str
@@ -180,6 +196,7 @@ class Traced:
     operators: tuple[TracedOperator, ...]
     uncounted: tuple[Uncounted, ...]
     notes: tuple[str, ...]
+    loss: str = ""
 
     @property
     def total(self) -> TracedModule:
@@ -193,11 +210,60 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FootprintTask:
+    """Asks a worker what a step of someone's module holds, on tensors without numbers.
+
+    The step is seen with each of `batch_sizes`, and where there is a limit with those that find
+    the largest that stays within it.
+    """
+
+    model: OwnModule
+    workload: Workload
+    device: Kind
+    batch_sizes: tuple[int, ...]
+    limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprint:
+    """Bytes that a step holds at one batch size; `peak_bytes` is the most at any one moment.
+
+    `activations` are what autograd keeps of the forward pass, `inputs` those of one batch, and
+    `peak_at` is the operator that reaches the peak.
+    """
+
+    batch_size: int
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer: int
+    activations: int
+    inputs: int
+    peak_bytes: int
+    peak_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprints:
+    """A worker's answer to a FootprintTask: by batch size, and the largest batch within the limit.
+
+    `largest_batch` is 0 where not even one row fits, and None where there was no limit. `kernels`
+    are those of a CPU too where CUDA was asked for and is not there.
+    """
+
+    kernels: Kind
+    at: tuple[TracedFootprint, ...]
+    largest_batch: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUsed:
     """The device that ran, as its driver reports it, and the peak it was judged by.
 
     `peak_origin`: 'table' (row `id` of presets/devices.csv), 'stated' by the user, 'measured' on
     the device itself, or 'unknown'; then `peak_flops_per_s` is None and `peak_source` says why.
+    `achievable_flops_per_s` is the best rate of products measured there, `achievable_source` of
+    which and when, or why there is none.
     """
 
     kind: Literal["cuda", "cpu"]
@@ -210,6 +276,7 @@ class DeviceUsed:
     peak_dtype: str
     boosts: bool = False
     achievable_flops_per_s: float | None = None
+    achievable_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,8 +285,10 @@ class Measurement:
 
     `window_ns` is the wall time of the whole window, from before the first of `step_ns` to after
     the last. `warmup_ns` came before it; its first entry is the first step, compilation included.
-    `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
-    its start-up size (CPU); None where the system does not tell.
+    `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
+    its start-up size (CPU); None where the system does not tell. CUDA's allocator held
+    `reserved_memory_bytes` of the device for it, and had to give some back and ask again
+    `alloc_retries` times.
     """
 
     step_ns: tuple[int, ...]
@@ -229,6 +298,8 @@ class Measurement:
     first_loss: float
     last_loss: float
     stop: str
+    reserved_memory_bytes: int | None = None
+    alloc_retries: int = 0
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
@@ -246,13 +317,23 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One trial of a batch size in a process of its own; `reason` says why it did not fit."""
+    """One trial of a batch size in a process of its own; `reason` says why it did not fit.
+
+    A trial that `hung` was ended, and counts as not fitting.
+    """
 
     batch_size: int
     fits: bool
     peak_memory_bytes: int | None = None
     step_ns: int | None = None
     reason: str | None = None
+    reserved_memory_bytes: int | None = None
+    hung: bool = False
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the device held: on CUDA the allocator's segments, more than its tensors."""
+        return self.reserved_memory_bytes or self.peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +366,8 @@ class BatchSearch:
     """The largest batch that trains, with both certificates among the probes.
 
     `max_batch_size`, a multiple of `multiple`, ran and `max_batch_size + multiple` did not, unless
-    `stopped_by` names another end: the largest batch that was asked for. `curve` is there where
+    `stopped_by` names another end: the largest batch that was asked for, or that the trial of the
+    next one hung. `curve` is there where
     the batch was chosen by its throughput.
     """
 
@@ -293,25 +375,36 @@ class BatchSearch:
     limit_bytes: int
     limit_source: str
     probes: tuple[Probe, ...]
-    stopped_by: Literal["out of memory", "largest asked for"] = "out of memory"
+    stopped_by: Literal["out of memory", "largest asked for", "hung"] = "out of memory"
     multiple: int = 1
     curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Everything needed to believe a measurement, or to repeat it."""
+    """Everything needed to believe a measurement, or to repeat it.
+
+    `traced` is there where the model is someone's own module: what a step of it costs, at the
+    batch size of `workload`, whose `seq_len` then are the tokens of a row, or 1.
+    """
 
     schema_version: int
     gptbench_version: str
     command: str
     started_at: str  # UTC, ISO 8601
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: DeviceUsed
     measurement: Measurement
     batch_search: BatchSearch | None
     environment: dict[str, str | int | float | None]
+    traced: Traced | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, OwnModule) is (self.traced is None):
+            raise ValueError(
+                "a module of one's own has what was traced of it, and nothing else has"
+            )
 
 
 def read(path: Path) -> Record:
@@ -339,7 +432,7 @@ def read(path: Path) -> Record:
             "Update gptbench, or measure again."
         )
     try:
-        return msgspec.convert(document, Record)
+        return from_builtins(document, Record)
     except (msgspec.ValidationError, QuestionError) as error:
         raise QuestionError(f"'{path}': {str(error).rstrip('.')}.") from error
 
@@ -383,6 +476,48 @@ def trace_document(traced: Traced) -> dict[str, Any]:
         "uncounted": to_builtins(traced.uncounted),
         "notes": list(traced.notes),
     }
+
+
+def footprint_document(
+    module: OwnModule, work: Workload, held: TracedFootprint, largest_batch: int | None
+) -> dict[str, Any]:
+    """What a traced step holds, under the keys of `gptbench memory --format json`, in bytes."""
+    return {
+        "model": to_builtins(module),
+        "workload": {**to_builtins(work), "tokens": work.tokens},
+        "memory": {
+            "parameters": held.parameters,
+            "buffers": held.buffers,
+            "gradients": held.gradients,
+            "optimizer": held.optimizer,
+            "activations": held.activations,
+            "inputs": held.inputs,
+            "total": held.peak_bytes,
+        },
+        "peak": held.peak_at,
+        "largest_batch": largest_batch,
+    }
+
+
+def from_builtins(value: Any, kind: type[Value]) -> Value:
+    """A dataclass of plain dicts, lists and scalars.
+
+    Raises msgspec.ValidationError with the place of what does not fit, and what the dataclass
+    itself raises.
+    """
+    return msgspec.convert(value, kind, dec_hook=_model)
+
+
+def _model(kind: type[Any], value: Any) -> Any:
+    """A model: someone's own module has inputs, and a config has none."""
+    if kind is not Model:
+        raise NotImplementedError(f"nothing reads a {kind}")
+    found: type[Model] = OwnModule if isinstance(value, dict) and "inputs" in value else ModelConfig
+    try:
+        return msgspec.convert(value, found)
+    except msgspec.ValidationError as error:
+        # Its place is counted from the model, which every dataclass holds under this name.
+        raise msgspec.ValidationError(str(error).replace("`$", "`$.model")) from error
 
 
 def to_builtins(value: Any) -> Any:

@@ -16,6 +16,8 @@ SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 BINARY = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
+TIMES = {"s": 1, "m": 60, "h": 3600}
+
 # Rates and counts outside of these are slips, and their products no numbers any more.
 TINIEST, HUGEST = 1e-9, 1e30
 
@@ -23,6 +25,7 @@ _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
 _BYTES = re.compile(_NUMBER + r"([KMGT]i?)?B?\s*", re.IGNORECASE | re.ASCII)
 _COUNT = re.compile(_NUMBER + r"([KMBGT])?\s*", re.IGNORECASE | re.ASCII)
 _FRACTION = re.compile(_NUMBER + r"(%)?\s*", re.ASCII)
+_TIME = re.compile(_NUMBER + r"(s|sec|m|min|h)?\s*", re.ASCII)
 _RATE = re.compile(_NUMBER + r"([kMGTPE])?FLOPS?(?:/s)?\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -69,6 +72,15 @@ def parse_fraction(text: str) -> float:
     if not TINIEST <= value <= 1:
         raise QuestionError(f"{text!r} is not a share of 1. Type one such as 0.45 or 45%.")
     return value
+
+
+def parse_seconds(text: str) -> float:
+    """The seconds of '90', '60s', '2m' or '1.5h'. Raises QuestionError otherwise, and for none."""
+    match = _TIME.fullmatch(text)
+    time_s = 0.0 if match is None else float(match[1]) * TIMES[(match[2] or "s")[0]]
+    if not TINIEST <= time_s <= HUGEST:
+        raise QuestionError(f"{text!r} is not a time. Type one such as 60s, 5m or 1.5h.")
+    return time_s
 
 
 def si(value: float, unit: str = "", digits: int = 4) -> str:

@@ -87,17 +87,19 @@ def test_logits_are_said_to_be_of_the_loss_only_where_there_is_one(mode, whose):
 T4 = room.Limit("t4", 14 << 30, "float16", "7.5", ("float32", "float16"))
 
 
+def fitting(batch_size, dtype="float16"):
+    work = Workload(batch_size=batch_size, seq_len=1024, dtype=dtype, autocast=True)
+    return said(footprints.fitting(work, 91 << 30, 13, T4))
+
+
 def test_a_batch_that_does_not_fit_is_said_not_to():
-    asked = case(batch_size=100, dtype="float16", autocast=True)
-    assert "Batch 100 does not fit: it needs" in said(footprints.fitting(asked, 13, T4))
+    assert "Batch 14 does not fit: it needs 91.00 GiB." in fitting(14)
 
 
 def test_a_batch_that_fits_is_not_said_not_to():
-    asked = case(batch_size=13, dtype="float16", autocast=True)
-    assert "does not fit" not in said(footprints.fitting(asked, 13, T4))
+    assert "does not fit" not in fitting(13)
 
 
 @pytest.mark.parametrize(("dtype", "warned"), [("bfloat16", True), ("float16", False)])
 def test_a_format_that_the_device_does_not_multiply_is_named_with_the_one_it_does(dtype, warned):
-    notes = said(footprints.fitting(case(dtype=dtype, autocast=True), 13, T4))
-    assert ("Type --dtype float16." in notes) == warned
+    assert ("Type --dtype float16." in fitting(1, dtype)) == warned

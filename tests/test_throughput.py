@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gptbench import curve, metrics, throughput
+from gptbench import curve, forecast, metrics, room, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
 from gptbench.record import Detected
@@ -146,8 +146,9 @@ def limit(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
+    known = forecast.OfLedger(model, room.setup(here))
     return throughput._limit(
-        throughput._Plan(question(**words), here, model, work, asked.memory_limit_bytes)
+        throughput._Plan(question(**words), here, model, work, asked.memory_limit_bytes, known)
     )
 
 
@@ -233,8 +234,8 @@ def test_a_limit_below_the_model_is_refused_with_need_limit_and_way_out():
             lambda _doing, _value: None,
         )
     said = str(caught.value)
-    assert re.search(r"even batch 1 does not fit: about \d\.\d\d GiB are needed", said)
-    assert "the limit is 300.00 MiB (--memory-limit 300MiB)" in said
+    assert "even batch 1 does not fit: the limit is 300.00 MiB (--memory-limit 300MiB)" in said
+    assert re.search(r"About [23]\.\d\d GiB are predicted", said)
     assert "No option makes this model fit" in said
 
 

@@ -221,3 +221,16 @@ def test_what_is_no_fraction_is_refused_with_its_text(text):
 )
 def test_long_times_are_in_hours_or_days(time_s, text):
     assert units.duration(time_s) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("60s", 60), ("90", 90), ("5m", 300), ("1.5 h", 5400), ("2min", 120)]
+)
+def test_times_are_read_in_the_units_people_type(text, expected):
+    assert units.parse_seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0s", "soon", "5 parsecs", "-3s", "1d"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(QuestionError, match="is not a time"):
+        units.parse_seconds(text)

@@ -8,14 +8,16 @@ CODES = (
     "peak-measured",
     "over-stated-clock",
     "over-peak",
+    "over-achievable",
     "stalls",
     "outliers",
+    "uncounted",
     "early-stop",
     "few-steps",
 )
 
 
-def sentence(caveat: Caveat) -> str:
+def sentence(caveat: Caveat) -> str:  # noqa: C901, one case a code
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
@@ -41,6 +43,12 @@ def sentence(caveat: Caveat) -> str:
                 f"{device}, or the time is wrong. Do not use the number; look at 'gptbench gpus' "
                 "and state the peak with --peak."
             )
+        case Caveat("over-achievable", {"share": share, "source": source}):
+            text = (
+                f"The model did {percent(float(share))} of what is called achievable "
+                f"({source}): the device was slower then than now, and that share says nothing. "
+                "Type 'gptbench calibrate --fresh' on an idle device and measure again."
+            )
         case Caveat("stalls", {"share": share}):
             text = (
                 f"Slow steps took {percent(float(share))} of the time: the window's tokens/s and "
@@ -52,6 +60,12 @@ def sentence(caveat: Caveat) -> str:
                 f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
+            )
+        case Caveat("uncounted", {"operators": operators}):
+            text = (
+                f"Nobody knows how many FLOPs these operators of the module cost: {operators}. MFU "
+                "and HFU leave them out, and are too low by as much. Register a formula with "
+                "torch.utils.flop_counter.register_flop_formula."
             )
         case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
             text = (

@@ -6,21 +6,37 @@ is from. The page is whole without its script, which sorts tables and switches t
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gptbench import metrics
+from gptbench import calibrated, flops, metrics
+from gptbench.calibrated import Calibration
+from gptbench.config import ModelConfig, Workload
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
-from gptbench.report import caveats, frame, ledgers, plot, results, words
+from gptbench.report import (
+    calibrations,
+    caveats,
+    delimited,
+    frame,
+    ledgers,
+    plot,
+    results,
+    rooflines,
+    traces,
+    words,
+)
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, percent, seconds, si
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
+
+# A result with its charts takes about 45 kB: so many stay far below what a browser shows at once.
+MOST_VIEWS = 40
 
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -67,23 +83,40 @@ class View:
     command: str
 
 
-def page(records: Sequence[Record], convention: Convention = EXACT) -> str:
-    """The whole page for at least one record; the same records give the same bytes."""
+def page(
+    records: Sequence[Record], convention: Convention = EXACT, missing: Table | None = None
+) -> str:
+    """The whole page for at least one record; the same records give the same bytes.
+
+    `missing` are results that were asked for and are not there. Of many records the page has all
+    numbers, and the charts of the first.
+    """
     derived = [metrics.derive(rec, convention) for rec in records]
     pairs = list(zip(records, derived, strict=True))
-    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
+    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs[:MOST_VIEWS], 1)]
     several = len(records) > 1
     samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
     text = frame.csv_text(frame.measurements(records, samples, convention))
     return _PAGES.get_template("report.html.j2").render(
         title=f"{len(records)} results" if several else views[0].title,
         summary=_summary_of_all(pairs) if several else views[0].summary,
-        comparison=results.comparison(records, derived) if several else None,
+        comparison=_side_by_side(records, derived) if several else None,
+        missing=missing,
         views=views,
         csv=base64.b64encode(text.encode()).decode(),
         csv_has_samples=samples,
         version=records[0].gptbench_version,
     )
+
+
+def _side_by_side(records: Sequence[Record], derived: Sequence[Metrics]) -> Table:
+    table = results.comparison(records, derived)
+    if len(records) <= MOST_VIEWS:
+        return table
+    limit = (
+        f"The first {MOST_VIEWS} are shown one by one below; 'gptbench report' makes a page of any."
+    )
+    return replace(table, notes=(*table.notes, limit))
 
 
 def _view(name: str, rec: Record, found: Metrics) -> View:
@@ -92,7 +125,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{words.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{words.setting(rec)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
@@ -112,7 +145,8 @@ def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+        f"{rec.model.name} {does} at {speed} {words.rate(rec)} on one {rec.device.name}, "
+        f"{_use(rec, found)}."
     )
 
 
@@ -132,7 +166,7 @@ def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
     rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"The most tokens/s of {len(pairs)} results: {speed}, by {rec.model.name} on one "
+        f"The most {words.rate(rec)} of {len(pairs)} results: {speed}, by {rec.model.name} on one "
         f"{rec.device.name}, {_use(rec, found)}."
     )
 
@@ -143,7 +177,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     median = results.rate(found.tokens_per_s.median)
     numbers = [
         Number(
-            "tokens/s",
+            words.rate(rec),
             results.rate(found.window_tokens_per_s),
             f"over the whole window. Median step {median}, "
             f"{results.interval(found.tokens_per_s, results.rate)}",
@@ -196,29 +230,108 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             "number; the scale does not begin at zero.",
             results.steps(rec),
         ),
-        Chart(
-            "Where the FLOPs are",
-            plot.components(rec.model, rec.workload, within),
-            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
-            ledgers.ledger(rec.model, rec.workload),
-        ),
+        _where_the_flops_are(rec, within),
     ]
     search = rec.batch_search
     if search is not None and search.curve:
         speeds = Chart(
             "Speed of each batch size",
-            plot.speed_curve(search, rec.workload, within),
+            plot.speed_curve(search, rec, within),
             "A point is the median of its rounds, each in a process of its own; the bar behind it "
             "goes from the slowest to the fastest.",
-            results.speeds(search, rec.workload),
+            results.speeds(search, rec),
         )
         charts.insert(2, speeds)
     if search is not None:
         tried = Chart(
             "Batch size",
-            plot.batch_curve(search, rec.workload, within),
-            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            plot.batch_curve(search, rec, within),
+            "A point is one trial in a process of its own; a cross is one that did not fit.",
             results.probes(search),
         )
         charts.insert(2, tried)
     return tuple(chart for chart in charts if chart.svg)
+
+
+def _where_the_flops_are(rec: Record, within: str) -> Chart:
+    """By matrix product of a preset, by operator of what was traced."""
+    heading = "Where the FLOPs are"
+    if isinstance(rec.model, ModelConfig):
+        return Chart(
+            heading,
+            plot.components(_products(rec.model, rec.workload), within),
+            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
+            ledgers.ledger(rec.model, rec.workload),
+        )
+    assert rec.traced is not None
+    costly = [(o.operator, o.forward) for o in rec.traced.operators if o.forward]
+    return Chart(
+        heading,
+        plot.components(costly, within),
+        "Forward FLOPs by operator, as a trace of the step counted them.",
+        traces.operators(rec.traced),
+    )
+
+
+def _products(model: ModelConfig, work: Workload) -> list[tuple[str, int]]:
+    return [(row.name, row.flops) for row in flops.matmuls(model, work)]
+
+
+# -- the page of a calibration ------------------------------------------------------------------
+
+
+def calibration(found: Calibration, version: str) -> str:
+    """The page of what a device can do."""
+    text = delimited.table_csv(calibrations.tidy(found))
+    tables = calibrations.tables(found)
+    return _PAGES.get_template("calibration.html.j2").render(
+        title=f"What {found.detected.name} can do",
+        summary=_reached(found),
+        setting=_calibrated_setting(found),
+        numbers=_calibrated_numbers(found),
+        picture=rooflines.roofline(found),
+        tables=tables,
+        headings=[
+            "Matrix products",
+            *(["Products of a training step"] if len(tables) == 3 else []),
+            "Memory and launches",
+        ],
+        provenance=calibrations.provenance(found),
+        csv=base64.b64encode(text.encode()).decode(),
+        version=version,
+    )
+
+
+def _reached(found: Calibration) -> str:
+    """The answer in a sentence: the best rate of products, and of copies."""
+    dtype = max(found.dtypes, key=lambda name: found.best(name).flops_per_s, default=None)
+    bandwidth = found.bandwidth_bytes_per_s
+    reached = [
+        *([f"{si(found.best(dtype).flops_per_s, 'FLOP/s')} in {dtype}"] if dtype else []),
+        *([f"moves {si(bandwidth, 'B/s')}"] if bandwidth else []),
+    ]
+    return f"{found.detected.name} reaches {' and '.join(reached) or 'nothing that fits'}."
+
+
+def _calibrated_setting(found: Calibration) -> str:
+    moments = sorted({part.measured_at for part in (*found.parts, found.memory)})
+    when = " to ".join(dict.fromkeys(_moment(moment) for moment in (moments[0], moments[-1])))
+    return f"Measured {when}, on random numbers, each thing in turns with the others."
+
+
+def _calibrated_numbers(found: Calibration) -> tuple[Number, ...]:
+    numbers = []
+    for dtype in found.dtypes:
+        best, peak = found.best(dtype), calibrated.spec_peak(found, dtype)
+        of_peak = f", {percent(best.flops_per_s / peak)} of the table's peak" if peak else ""
+        rate = si(best.flops_per_s, "FLOP/s")
+        numbers.append(Number(dtype, rate, f"achievable, by {best.shape}{of_peak}"))
+    if found.bandwidth_bytes_per_s is not None:
+        rate = si(found.bandwidth_bytes_per_s, "B/s")
+        numbers.append(Number("memory", rate, "bytes read and written by the fastest pass"))
+    step = calibrated.step_time(found)
+    if step is not None and found.work is not None and found.model is not None:
+        share = step.flops_per_s / found.best(found.work.dtype).flops_per_s
+        detail = f"of what is achievable, if its products were all that {found.model.name} did"
+        numbers.append(Number("a step's products", percent(share), detail))
+    return tuple(numbers)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import UnavailableError
 from gptbench.record import Measured, Measurement, MeasureTask
-from gptbench.worker import memory_limit, step, telemetry, text
+from gptbench.worker import memory_limit, runnable, step, telemetry
 from gptbench.worker.clock import Clock, CudaClock, HostClock
 
 # What is being done, and the seconds it will take; 0 where nobody knows.
@@ -27,18 +28,18 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
     device = torch.device(task.device)
     if device.type == "cpu":
         load_libraries(task.workload, device)
-    tokens = text.batches(task.model, task.workload, task.data, task.seed, device)
+    batches, build = runnable.of(task, device)
     if task.memory_limit_bytes is not None:
         memory_limit.limit(device, task.memory_limit_bytes)
     peak = memory_limit.PeakMemory(device)
     progress("building the model", 0.0)
-    run = step.build(task.model, task.workload, device)
+    run = build()
     clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
-    feed = cycle(tokens.unbind(0))
+    feed = cycle(batches)
 
     progress("warming up", 0.0)
     if task.prime:
-        run(tokens[0, :1])
+        run(batches[0][:1])
     warmup_ns, first_loss = warm_up(task, run, clock, feed)
     steps = task.steps or steps_for(task, warmup_ns)
     progress(f"timing {steps} steps", statistics.median(warmup_ns[-3:]) / 1e9 * steps)
@@ -51,11 +52,14 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
     window = clock.stop()
     _resume_collector()
     last_loss = finite(float(losses[-1]), task)
+    held = peak.read()
     measurement = Measurement(
         step_ns=window.step_ns,
         window_ns=window.window_ns,
         warmup_ns=warmup_ns,
-        peak_memory_bytes=peak.read_bytes(),
+        peak_memory_bytes=held.memory_bytes,
+        reserved_memory_bytes=held.reserved_bytes,
+        alloc_retries=held.retries,
         first_loss=first_loss,
         last_loss=last_loss,
         stop="steps asked for" if task.steps else "window filled",
@@ -69,14 +73,14 @@ def finite(loss: float, task: MeasureTask) -> float:
         return loss
     work = task.workload
     instead = "float32" if work.dtype == "bfloat16" or not work.autocast else "bfloat16"
+    advice = "" if work.dtype == instead else f" Type --dtype {instead}."
     raise UnavailableError(
-        f"the loss became {loss} in {work.dtype}, so the steps did not train. "
-        f"Type --dtype {instead}."
+        f"the loss became {loss} in {work.dtype}, so the steps did not train.{advice}"
     )
 
 
 def warm_up(
-    task: MeasureTask, run: step.Step, clock: Clock, feed: "cycle[Tensor]"
+    task: MeasureTask, run: step.Step, clock: Clock, feed: "cycle[Any]"
 ) -> tuple[tuple[int, ...], float]:
     """Steps until both the number and the time asked for are reached; the first step's loss.
 
@@ -129,6 +133,8 @@ def load_libraries(work: Workload, device: torch.device) -> None:
     """
     config = ModelConfig(name="smallest", n_layers=1, d_model=8, n_heads=1, n_ctx=8, vocab_size=8)
     smallest = replace(work, batch_size=2, seq_len=8, grad_accum=1, compile=False)
+    if work.attention == "own":
+        smallest = replace(smallest, attention="fused", recompute="none")
     run = step.build(config, smallest, device)
     for _ in range(2):
         run(torch.zeros(2, 9, dtype=torch.long, device=device))
