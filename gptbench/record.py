@@ -4,8 +4,7 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 `metrics` whenever it is read, so that a corrected peak or formula repairs old records; the JSON
 file carries them too, for readers who have no gptbench.
 
-Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
-they are missing the multiple is 1 and no curve was measured.
+`upgrades` has the history of the schema, and reads the older versions.
 """
 
 import json
@@ -20,8 +19,8 @@ import msgspec
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
-
-SCHEMA_VERSION = 1
+from gptbench.telemetry import Telemetry
+from gptbench.upgrades import upgraded
 
 MAX_RECORD_BYTES = 1 << 30
 
@@ -58,10 +57,13 @@ class Detected:
 class MeasureTask:
     """Asks a worker to run steps and time them; a probe of the batch search is a short one.
 
-    `steps` None: as many as fill `window_s`, at least `min_steps`. `data` None: the Python
-    standard library's own source. `memory_limit_bytes` is a real limit on what the process may
-    allocate from then on. `prime` puts one step of a single sequence in front of everything, after
-    which the optimizer's state is in place: what does not fit then fails in its first step.
+    `steps` None: as many as the median needs to be known to `precision`, or where that is None as
+    fill `window_s`, which bounds both; at least `min_steps`. Warm-up has at least `warmup_steps`
+    and `warmup_s`, and until `warmup_max_s` goes on while steps still change. `data` None: the
+    Python standard library's own source. `memory_limit_bytes` is a real limit on what the process
+    may allocate from then on. `prime` puts one step of a single sequence in front of everything,
+    after which the optimizer's state is in place: what does not fit then fails in its first step.
+    The device is looked at every `sample_period_s`; None: a trial, of which no telemetry is kept.
     """
 
     model: ModelConfig
@@ -76,6 +78,10 @@ class MeasureTask:
     memory_limit_bytes: int | None
     prime: bool = False
     seed: int = 1
+    precision: float | None = None
+    min_s: float = 0.0
+    warmup_max_s: float = 0.0
+    sample_period_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +223,12 @@ class Measurement:
     """One window of steps in one process, in nanoseconds as the clock gave them.
 
     `window_ns` is the wall time of the whole window, from before the first of `step_ns` to after
-    the last. `warmup_ns` came before it; its first entry is the first step, compilation included.
+    the last. Where the times were looked at to know whether they are enough, the window is several
+    contiguous runs of `run_steps` steps, and the `looks_ns` between them are in no number.
+    `handed_ns` is when the host had given each step to a GPU, from the beginning of its run.
+    `warmup_ns` came before; its first entry is the first step, compilation included. Building the
+    model took `build_ns`; of the warm-up torch.compile itself took `compile_ns`. `recompiled`
+    counts what it compiled inside of the window.
     `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
     its start-up size (CPU); None where the system does not tell.
     """
@@ -229,11 +240,23 @@ class Measurement:
     first_loss: float
     last_loss: float
     stop: str
+    run_steps: tuple[int, ...] = ()
+    looks_ns: int = 0
+    handed_ns: tuple[int, ...] = ()
+    warmup_stop: str = ""
+    build_ns: int | None = None
+    compile_ns: int | None = None
+    recompiled: int | None = None
+    precision_asked: float | None = None
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
             # A ValueError, to which msgspec adds the path in the file that is read.
             raise ValueError("a measurement has at least one step, and every step takes time")
+        if self.run_steps and sum(self.run_steps) != len(self.step_ns):
+            raise ValueError("the runs of a measurement have all of its steps")
+        if self.handed_ns and len(self.handed_ns) != len(self.step_ns):
+            raise ValueError("every step of a measurement was handed over, or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +265,7 @@ class Measured:
 
     measurement: Measurement
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +336,7 @@ class Record:
     measurement: Measurement
     batch_search: BatchSearch | None
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
 
 
 def read(path: Path) -> Record:
@@ -330,14 +355,12 @@ def read(path: Path) -> Record:
         document = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise QuestionError(f"'{path}' is not JSON: {error}.") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version is None:
+    if not isinstance(document, dict) or document.get("schema_version") is None:
         raise QuestionError(f"'{path}' is no result of gptbench: it has no schema_version.")
-    if version != SCHEMA_VERSION:
-        raise QuestionError(
-            f"'{path}' has schema_version {version!r}; this gptbench reads {SCHEMA_VERSION}. "
-            "Update gptbench, or measure again."
-        )
+    try:
+        document = upgraded(document)
+    except QuestionError as error:
+        raise QuestionError(f"'{path}' {error}") from error
     try:
         return msgspec.convert(document, Record)
     except (msgspec.ValidationError, QuestionError) as error:

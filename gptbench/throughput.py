@@ -34,7 +34,6 @@ from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
 from gptbench.process import Progress
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     Detected,
     DetectTask,
@@ -45,7 +44,8 @@ from gptbench.record import (
 )
 from gptbench.runner import Measurer
 from gptbench.trials import Trials
-from gptbench.units import gib, parse_bytes, parse_flops_per_s
+from gptbench.units import gib, parse_bytes, parse_flops_per_s, parse_fraction, parse_seconds
+from gptbench.upgrades import SCHEMA_VERSION
 
 # Tokens a step on a CPU, where larger batches are no faster and a person waits.
 CPU_TOKENS = 1024
@@ -61,9 +61,18 @@ WINDOW_SLACK_BYTES = 32 << 20
 HOST_RESERVE = 0.05
 
 # A GPU's clock climbs for seconds under load before it settles; a CPU's does not.
-WARMUP = {"cuda": (10, 3.0), "cpu": (3, 0.0)}
+# At least so many steps and seconds, and at most so many seconds until steps are steady.
+WARMUP = {"cuda": (10, 3.0, 10.0), "cpu": (3, 0.0, 3.0)}
+
+# A window ends when the median is known this well, after so many seconds at the least and the most.
+PRECISION = {"cuda": 0.01, "cpu": 0.02}
+MIN_S = {"cuda": 2.0, "cpu": 3.0}
 WINDOW_S = {"cuda": 10.0, "cpu": 12.0}
 MIN_STEPS = 10
+
+# The device is looked at this often, and less in long windows: so many samples say enough.
+SAMPLE_S = 0.1
+MOST_SAMPLES = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +97,8 @@ class Question:
     grad_accum: int = 1
     compile: bool = False
     steps: int | None = None
+    precision: str | None = None
+    time: str | None = None
     memory_limit: str | None = None
     data: Path | None = None
     peak: str | None = None
@@ -104,6 +115,8 @@ class _Asked:
     table: tuple[Device, ...]
     memory_limit_bytes: int | None
     stated_peak: float | None
+    precision: float | None
+    time_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,7 @@ class _Plan:
     detected: Detected
     model: ModelConfig
     work: Workload
-    memory_limit_bytes: int | None
+    asked: _Asked
 
 
 def run(question: Question, progress: Progress) -> Record:
@@ -125,7 +138,7 @@ def run(question: Question, progress: Progress) -> Record:
     model = asked.model or _suitable_model(detected)
     work = _workload(question, asked, model, detected)
     used = judged_by(question, asked, detected, work)
-    plan = _Plan(question, detected, model, work, asked.memory_limit_bytes)
+    plan = _Plan(question, detected, model, work, asked)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
@@ -144,6 +157,7 @@ def run(question: Question, progress: Progress) -> Record:
         measurement=measured.measurement,
         batch_search=found,
         environment=measured.environment,
+        telemetry=measured.telemetry,
     )
 
 
@@ -152,6 +166,7 @@ def read(question: Question) -> _Asked:
     table = device.table(question.devices)
     model = models.load(question.model) if question.model else None
     _check_batches(question)
+    _check_window(question)
     dtype = parse_dtype(question.dtype) if question.dtype else None
     if question.pure and dtype == "float32":
         raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
@@ -174,7 +189,19 @@ def read(question: Question) -> _Asked:
         table=table,
         memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
         stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
+        precision=parse_fraction(question.precision) if question.precision else None,
+        time_s=parse_seconds(question.time) if question.time else None,
     )
+
+
+def _check_window(question: Question) -> None:
+    """Raise QuestionError where a number of steps is asked for, and a rule that would choose it."""
+    for option, value in (("--precision", question.precision), ("--time", question.time)):
+        if value is not None and question.steps is not None:
+            raise QuestionError(
+                f"--steps {question.steps} and {option} {value} contradict each other. "
+                "Type one of them."
+            )
 
 
 def _check_batches(question: Question) -> None:
@@ -320,7 +347,13 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
     # then fails sooner. Compiled code is made for one batch size.
     prime = plan.detected.kind == "cpu" and not question.compile
-    task = replace(_task(plan, limit.size_bytes), prime=prime)
+    task = replace(
+        _task(plan, limit.size_bytes),
+        prime=prime,
+        precision=None,
+        warmup_max_s=0.0,
+        sample_period_s=None,
+    )
     prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
     with Measurer() as measurer:
         trials = Trials(task, measurer, progress)
@@ -353,7 +386,7 @@ def _limit(plan: _Plan) -> batch.Limit:
         room = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
     else:
         room = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
-    stated = plan.memory_limit_bytes
+    stated = plan.asked.memory_limit_bytes
     if stated is None:
         return room
     words = f"--memory-limit {plan.question.memory_limit}"
@@ -364,7 +397,8 @@ def _limit(plan: _Plan) -> batch.Limit:
 
 def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
     question, kind = plan.question, plan.detected.kind
-    warmup_steps, warmup_s = WARMUP[kind]
+    warmup_steps, warmup_s, warmup_max_s = WARMUP[kind]
+    window_s = plan.asked.time_s or WINDOW_S[kind]
     return MeasureTask(
         model=plan.model,
         workload=plan.work,
@@ -373,7 +407,11 @@ def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
         warmup_s=warmup_s,
         steps=question.steps,
         min_steps=MIN_STEPS,
-        window_s=WINDOW_S[kind],
+        min_s=min(MIN_S[kind], window_s),
+        window_s=window_s,
+        precision=plan.asked.precision or PRECISION[kind],
+        warmup_max_s=warmup_max_s,
+        sample_period_s=max(SAMPLE_S, window_s / MOST_SAMPLES),
         data=str(question.data.resolve()) if question.data else None,
         memory_limit_bytes=limit_bytes,
     )

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from gptbench.config import ModelConfig, Workload
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     CurvePoint,
     DeviceUsed,
@@ -14,6 +13,7 @@ from gptbench.record import (
     Record,
     Round,
 )
+from gptbench.upgrades import SCHEMA_VERSION
 
 HOSTILE = "<script>alert(1)</script>"
 

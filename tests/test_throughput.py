@@ -146,9 +146,7 @@ def limit(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
-    return throughput._limit(
-        throughput._Plan(question(**words), here, model, work, asked.memory_limit_bytes)
-    )
+    return throughput._limit(throughput._Plan(question(**words), here, model, work, asked))
 
 
 def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():

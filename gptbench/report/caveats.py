@@ -1,6 +1,7 @@
 """Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
 
 from gptbench.metrics import FEW_STEPS, Caveat
+from gptbench.report import doubts
 from gptbench.units import grouped, percent
 
 CODES = (
@@ -12,6 +13,7 @@ CODES = (
     "outliers",
     "early-stop",
     "few-steps",
+    *doubts.SENTENCES,
 )
 
 
@@ -65,6 +67,8 @@ def sentence(caveat: Caveat) -> str:
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
             )
+        case Caveat(code, values) if code in doubts.SENTENCES:
+            text = doubts.SENTENCES[code](values)
         case _:
             raise ValueError(f"no sentence for the caveat {caveat.code!r}")
     return text

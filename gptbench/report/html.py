@@ -15,7 +15,7 @@ from gptbench import metrics
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
-from gptbench.report import caveats, frame, ledgers, plot, results, words
+from gptbench.report import caveats, frame, ledgers, plot, results, surroundings, words
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, percent, seconds, si
 
@@ -63,6 +63,7 @@ class View:
     caveats: tuple[str, ...]
     charts: tuple[Chart, ...]
     result: Table
+    surroundings: Table | None
     provenance: Table
     command: str
 
@@ -98,6 +99,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
         charts=_charts(rec, found, f"{name}-"),
         result=results.result(rec, found),
+        surroundings=surroundings.table(rec),
         provenance=results.provenance(rec),
         command=rec.command,
     )
