@@ -12,7 +12,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -339,8 +339,19 @@ class Record:
     telemetry: Telemetry | None = None
 
 
+Kind = TypeVar("Kind", bound=Record)
+
+
 def read(path: Path) -> Record:
     """The record of a result.json, or of the folder that holds one.
+
+    Raises QuestionError that names the file and what is wrong.
+    """
+    return read_as(Record, path)
+
+
+def read_as(kind: type[Kind], path: Path) -> Kind:
+    """What a result.json holds, as a record or as a kind of record that has more.
 
     Raises QuestionError that names the file and what is wrong.
     """
@@ -362,7 +373,7 @@ def read(path: Path) -> Record:
     except QuestionError as error:
         raise QuestionError(f"'{path}' {error}") from error
     try:
-        return msgspec.convert(document, Record)
+        return msgspec.convert(document, kind)
     except (msgspec.ValidationError, QuestionError) as error:
         raise QuestionError(f"'{path}': {str(error).rstrip('.')}.") from error
 

@@ -109,7 +109,7 @@ def _ended(rec: Record) -> str:
 def _start(rec: Record) -> str:
     """What came before the window."""
     taken = rec.measurement
-    said = ["no part of the window"]
+    said = ["before the window"]
     if taken.build_ns is not None:
         said.append(f"the model was built in {seconds(taken.build_ns / 1e9)}")
     if taken.compile_ns is not None:
