@@ -14,8 +14,9 @@ STATED := pyproject.toml constraints.txt
 bench: $(VENV)/.runtime
 	$(BIN)/gptbench throughput --out reports/latest
 
+# Two files of tests at a time: most of them wait for a process to start.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not gpu"

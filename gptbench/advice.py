@@ -1,66 +1,131 @@
-"""What would make a step fit: the same workload with one option changed, or all of them."""
+"""What would make room, and what would make a step fit: each by predicting the step again."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gptbench import memory
-from gptbench.config import ModelConfig, Workload
+from gptbench.memory import Case
 from gptbench.units import gib
+
+# Of a fused linear cross-entropy, such as Liger Kernel's (arXiv:2410.10989): few enough to be as
+# fast, and enough for the logits not to matter.
+LOSS_CHUNKS = 8
 
 SHORTEST = 16
 
+# From a case to (what a person would type or do, the case with that one thing changed).
+Changes = Callable[[Case], Iterator[tuple[str, Case]]]
 
-def what_would_fit(model: ModelConfig, work: Workload, limit_bytes: int) -> str:
-    """A sentence: which options are predicted to bring batch `work.batch_size` below the limit.
+# What a step has to save that was predicted to fit and did not.
+SAVING = 0.2
 
-    Where the workload itself was predicted to fit and did not, an option has to save a fifth.
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing that could be done otherwise, and what it would leave.
+
+    `largest_batch` is None where no device was named.
     """
-    room = min(limit_bytes, 0.8 * memory.footprint(model, work).total)
 
-    def fits(changed: Workload) -> bool:
-        return memory.footprint(model, changed).total <= room
-
-    single = [(option, changed) for option, changed in _savings(work) if fits(changed)]
-    options = [option for option, _ in single]
-    shorter = _longest(work, fits)
-    if shorter is not None:
-        options.append(f"--seq-len {shorter}")
-    if options:
-        return f"Predicted to fit: {', or '.join(options)}."
-    everything, typed = work, []
-    for option, _ in _savings(work):
-        changed = dict(_savings(everything)).get(option)
-        if changed is not None:
-            everything = changed
-            typed.append(option)
-    shorter = work.seq_len if fits(everything) else _longest(everything, fits)
-    if shorter is not None:
-        typed += [f"--seq-len {shorter}"] if shorter != work.seq_len else []
-        return f"Predicted to fit: {' '.join(typed)}, all together."
-    least = memory.footprint(model, replace(everything, seq_len=SHORTEST)).total
-    return (
-        f"No option makes this model fit, which takes {gib(least)} at the least. "
-        "Type a smaller model, or a larger --memory-limit."
-    )
+    option: str
+    saved_bytes: int
+    total_bytes: int
+    largest_batch: int | None = None
 
 
-def _savings(work: Workload) -> Iterator[tuple[str, Workload]]:
-    """Options that save memory and leave the number of tokens as it is."""
-    if work.attention == "math":
-        yield "--attention fused", replace(work, attention="fused")
-    if work.mode == "train" and work.recompute != "block":
-        yield "--recompute block", replace(work, recompute="block")
-    if work.autocast or work.dtype == "float32":
-        dtype = "bfloat16" if work.dtype == "float32" else work.dtype
-        smaller = replace(work, dtype=dtype, autocast=False, tf32=False)
-        yield f"--dtype {dtype} --pure", smaller
+def ranked(case: Case, limit_bytes: int | None = None) -> tuple[Advice, ...]:
+    """What would make room, most first; what is done already, or makes none, is left out."""
+    now = case.footprint.total
+    found = []
+    for option, other in alternatives(case):
+        total = other.footprint.total
+        if total < now:
+            most = other.largest_batch(limit_bytes) if limit_bytes else None
+            found.append(Advice(option, now - total, total, most))
+    return tuple(sorted(found, key=lambda one: -one.saved_bytes))
 
 
-def _longest(work: Workload, fits: Callable[[Workload], bool]) -> int | None:
-    """The largest half, quarter, ... of the sequence that fits; None where SHORTEST does not."""
-    seq_len = work.seq_len // 2
+def alternatives(case: Case) -> Iterator[tuple[str, Case]]:
+    """Everything that could be done otherwise with as many tokens."""
+    yield from options(case)
+    if case.work.mode != "train":
+        return
+    setup = case.setup
+    if setup.optimizer in ("adamw", "adamw-master"):
+        yield "--optimizer adamw-bf16", replace(case, setup=replace(setup, optimizer="adamw-bf16"))
+    chunked = replace(setup, loss_chunks=LOSS_CHUNKS)
+    yield f"the loss in {LOSS_CHUNKS} chunks", replace(case, setup=chunked)
+
+
+def options(case: Case) -> Iterator[tuple[str, Case]]:
+    """Those of the alternatives that the measured step has too."""
+    work = case.work
+    if work.attention == "math" and not case.model.attention_sinks:
+        yield "--attention fused", replace(case, work=replace(work, attention="fused"))
+    if work.dtype == "float32":
+        cast = replace(work, dtype="bfloat16", autocast=True, tf32=False)
+        yield "--dtype bfloat16", replace(case, work=cast)
+    if work.autocast:
+        yield "--pure", replace(case, work=replace(work, autocast=False))
+    if work.mode == "train":
+        for what in ("attention", "block"):
+            if work.recompute not in (what, "block"):
+                yield f"--recompute {what}", replace(case, work=replace(work, recompute=what))
+
+
+def what_would_fit(case: Case, limit_bytes: int, changes: Changes = options) -> str:
+    """A sentence: which changes are predicted to bring the case below the limit.
+
+    One of them, or a shorter sequence, or all that make room at once.
+    """
+    total = case.footprint.total
+    room = limit_bytes if total > limit_bytes else int((1 - SAVING) * total)
+    alone = [(option, other.footprint.total) for option, other in changes(case)]
+    fit = [f"{option} ({gib(size)})" for option, size in alone if size <= room]
+    if shorter := _longest(case, room):
+        fit.append(_sequence(shorter))
+    if fit:
+        return f"Predicted to fit: {', or '.join(fit)}."
+    names, together = all_at_once(case, changes)
+    fitting = together if together.footprint.total <= room else _longest(together, room)
+    if fitting is None:
+        least = replace(together, work=replace(together.work, seq_len=SHORTEST))
+        return (
+            "No option makes this model fit, which takes "
+            f"{gib(least.footprint.total)} at the least. Use a smaller model, or more memory."
+        )
+    last = [] if fitting is together else [_sequence(fitting)]
+    size = gib(fitting.footprint.total)
+    return f"Predicted to fit, in {size}, all together: {', '.join([*names, *last])}."
+
+
+def all_at_once(case: Case, changes: Changes) -> tuple[list[str], Case]:
+    """(what a person would type or do, the case with everything changed that makes room)."""
+    names: list[str] = []
+    while found := _useful(case, changes, names):
+        names.append(found[0])
+        case = found[1]
+    return names, case
+
+
+def _useful(case: Case, changes: Changes, done: list[str]) -> tuple[str, Case] | None:
+    """The first change that is not made yet and makes room."""
+    total = case.footprint.total
+    for name, other in changes(case):
+        if name not in done and other.footprint.total < total:
+            return name, other
+    return None
+
+
+def _longest(case: Case, room_bytes: int) -> Case | None:
+    """The case with the largest half, quarter, ... of the sequence that fits; None for none."""
+    seq_len = case.work.seq_len // 2
     while seq_len >= SHORTEST:
-        if fits(replace(work, seq_len=seq_len)):
-            return seq_len
+        shorter = replace(case, work=replace(case.work, seq_len=seq_len))
+        if shorter.footprint.total <= room_bytes:
+            return shorter
         seq_len //= 2
     return None
+
+
+def _sequence(case: Case) -> str:
+    return f"--seq-len {case.work.seq_len} ({gib(case.footprint.total)})"

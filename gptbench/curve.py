@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from gptbench import stats
 from gptbench.config import Workload
+from gptbench.errors import OutOfMemoryError
 from gptbench.record import CurvePoint
 
 # As fast as the fastest: what a person would not give memory for.
@@ -24,8 +25,9 @@ CONTENDS = 0.05
 
 ROUNDS = 3
 
-# A round of one batch size, and the peak of its memory.
-Measure = Callable[[int], CurvePoint]
+# A round of one batch size, and the peak of its memory; None where it ran out of memory after all,
+# as the edge of what fits may over more steps than a trial has.
+Measure = Callable[[int], CurvePoint | None]
 
 
 def candidates(largest: int, multiple: int = 1) -> tuple[int, ...]:
@@ -45,13 +47,19 @@ def candidates(largest: int, multiple: int = 1) -> tuple[int, ...]:
 
 
 def measured(sizes: Sequence[int], measure: Measure) -> tuple[CurvePoint, ...]:
-    """The curve over the batch sizes, from the smallest to the largest."""
+    """The curve over the batch sizes that ran in every round, from the smallest to the largest.
+
+    Raises OutOfMemoryError where none did.
+    """
     points: dict[int, CurvePoint] = {}
     for number in range(ROUNDS):
         again = sorted(sizes) if number == 0 else _contenders(points.values())
         for size in again if number % 2 == 0 else reversed(again):
-            found = measure(size)
-            points[size] = _joined(points[size], found) if size in points else found
+            found, before = measure(size), points.pop(size, None)
+            if found is not None:
+                points[size] = _joined(before, found) if before else found
+        if not points:
+            raise OutOfMemoryError("every batch size that fitted ran out of memory in more steps.")
     return tuple(points[size] for size in sorted(points))
 
 

@@ -182,6 +182,22 @@ def largest_batch(
 
 
 @dataclass(frozen=True, slots=True)
+class Case:
+    """A step whose bytes are predicted."""
+
+    model: ModelConfig
+    work: Workload
+    setup: Setup
+
+    @property
+    def footprint(self) -> Footprint:
+        return footprint(self.model, self.work, self.setup)
+
+    def largest_batch(self, limit_bytes: int) -> int:
+        return largest_batch(self.model, self.work, limit_bytes, self.setup)
+
+
+@dataclass(frozen=True, slots=True)
 class _Stretch:
     """What the walk through a step needs to know of one part of the model."""
 

@@ -1,19 +1,14 @@
-"""What fits into a device, and what would make room in it: each by predicting the step again."""
+"""What fits into a device of the table, and the published JSON of a prediction."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gptbench import memory
-from gptbench.config import Dtype, ModelConfig, Workload
+from gptbench import advice
+from gptbench.config import Dtype
 from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
-from gptbench.memory import Component, Footprint, Moment, Setup
+from gptbench.memory import Case, Component, Moment
 from gptbench.units import gib
-
-# Of a fused linear cross-entropy, such as Liger Kernel's (arXiv:2410.10989): few enough to be as
-# fast, and enough for the logits not to matter.
-LOSS_CHUNKS = 8
 
 # What the driver and the kernels' code take of a GPU before the first tensor: 0.3 to 0.6 GB.
 CONTEXT_BYTES = 512 << 20
@@ -21,35 +16,6 @@ CONTEXT_BYTES = 512 << 20
 
 # What a device trains in where nobody says: the first of these that it multiplies.
 SUITABLE: tuple[Dtype, ...] = ("bfloat16", "float16")
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A step whose bytes are predicted."""
-
-    model: ModelConfig
-    work: Workload
-    setup: Setup
-
-    @property
-    def footprint(self) -> Footprint:
-        return memory.footprint(self.model, self.work, self.setup)
-
-    def largest_batch(self, limit_bytes: int) -> int:
-        return memory.largest_batch(self.model, self.work, limit_bytes, self.setup)
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One thing that could be done otherwise, and what it would leave.
-
-    `largest_batch` is None where no device was named.
-    """
-
-    option: str
-    saved_bytes: int
-    total_bytes: int
-    largest_batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,39 +44,6 @@ def limit(devices: tuple[Device, ...]) -> Limit:
     return Limit(name, size - CONTEXT_BYTES, suitable)
 
 
-def advice(case: Case, allowed: Limit | None = None) -> tuple[Advice, ...]:
-    """What would make room, most first; what is done already, or makes none, is left out."""
-    now = case.footprint.total
-    found = []
-    for option, other in _others(case):
-        total = other.footprint.total
-        if total < now:
-            most = other.largest_batch(allowed.size_bytes) if allowed else None
-            found.append(Advice(option, now - total, total, most))
-    return tuple(sorted(found, key=lambda one: -one.saved_bytes))
-
-
-def _others(case: Case) -> Iterable[tuple[str, Case]]:
-    """(what a person would type or do, the case with that one thing changed)."""
-    work, setup = case.work, case.setup
-    if work.attention == "math" and not case.model.attention_sinks:
-        yield "--attention fused", replace(case, work=replace(work, attention="fused"))
-    if work.dtype == "float32":
-        cast = replace(work, dtype="bfloat16", autocast=True)
-        yield "--dtype bfloat16", replace(case, work=cast)
-    if work.autocast:
-        yield "--pure", replace(case, work=replace(work, autocast=False))
-    if work.mode != "train":
-        return
-    for what in ("attention", "block"):
-        if work.recompute not in (what, "block"):
-            yield f"--recompute {what}", replace(case, work=replace(work, recompute=what))
-    if setup.optimizer in ("adamw", "adamw-master"):
-        yield "--optimizer adamw-bf16", replace(case, setup=replace(setup, optimizer="adamw-bf16"))
-    chunked = replace(setup, loss_chunks=LOSS_CHUNKS)
-    yield f"the loss in {LOSS_CHUNKS} chunks", replace(case, setup=chunked)
-
-
 def largest_batch(case: Case, allowed: Limit) -> int:
     """The most sequences that should fit. Raises OutOfMemoryError where not even one does."""
     most = case.largest_batch(allowed.size_bytes)
@@ -121,31 +54,14 @@ def largest_batch(case: Case, allowed: Limit) -> int:
 
 def _nothing_fits(case: Case, allowed: Limit) -> str:
     one = replace(case, work=case.work.with_batch(1))
-    needs = (
+    return (
         f"even batch 1 needs {gib(one.footprint.total)}, the limit is {gib(allowed.size_bytes)} "
-        f"({allowed.device}, less {gib(CONTEXT_BYTES)} for its driver)."
+        f"({allowed.device}, less {gib(CONTEXT_BYTES)} for its driver). "
+        f"{advice.what_would_fit(one, allowed.size_bytes, advice.alternatives)}"
     )
-    fit = [(name, o) for name, o in _others(one) if o.footprint.total <= allowed.size_bytes]
-    if fit:
-        options = ", ".join(f"{name} ({gib(other.footprint.total)})" for name, other in fit)
-        return f"{needs} By the same arithmetic these would fit, each alone: {options}."
-    options = ", ".join(found.option for found in advice(one))
-    total = gib(_all_at_once(one).footprint.total)
-    tried = f"; {options} at once need {total}" if options else ""
-    return f"{needs} No option alone would make it fit{tried}. Type a smaller model or --seq-len."
 
 
-def _all_at_once(case: Case) -> Case:
-    """Everything changed that makes room."""
-    useful = {found.option for found in advice(case)}
-    done: set[str] = set()
-    while step := next(((n, o) for n, o in _others(case) if n in useful - done), None):
-        done.add(step[0])
-        case = step[1]
-    return case
-
-
-def document(case: Case, found: tuple[Advice, ...], most: int | None) -> dict[str, Any]:
+def document(case: Case, found: tuple[advice.Advice, ...], most: int | None) -> dict[str, Any]:
     """The published JSON. `memory` is in bytes; its `total` is the peak's, not the others' sum."""
     held = case.footprint
     return {

@@ -361,8 +361,8 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
         try:
             found = batch.search(trials.probe, limit, prior, largest, question.batch_multiple)
         except OutOfMemoryError as error:
-            work = plan.work.with_batch(question.batch_multiple)
-            would = advice.what_would_fit(plan.model, work, limit.size_bytes)
+            least = plan.work.with_batch(question.batch_multiple)
+            would = advice.what_would_fit(_case(plan, least), limit.size_bytes)
             raise OutOfMemoryError(f"{error} {would}") from error
         if question.auto_batch != "throughput":
             return found
@@ -370,6 +370,11 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
         # Over a longer window the heap grows a little, as in the window of the result.
         trials.task = replace(task, memory_limit_bytes=_with_slack(limit.size_bytes))
         return replace(found, curve=curve.measured(sizes, trials.round))
+
+
+def _case(plan: _Plan, work: Workload) -> memory.Case:
+    """The workload as memory predicts it, by the kernels of the device that runs it."""
+    return memory.Case(plan.model, work, memory.Setup(kind=plan.detected.kind))
 
 
 def _with_slack(limit_bytes: int) -> int:
@@ -422,10 +427,11 @@ def _refuse_hopeless(plan: _Plan) -> None:
 
     A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
     """
-    found, memory_bytes = memory.footprint(plan.model, plan.work), plan.detected.memory_bytes
+    case, memory_bytes = _case(plan, plan.work), plan.detected.memory_bytes
+    found = case.footprint
     kept = found.parameters + found.gradients + found.optimizer
     if plan.detected.kind == "cpu" and kept > memory_bytes:
-        would = advice.what_would_fit(plan.model, plan.work, memory_bytes)
+        would = advice.what_would_fit(case, memory_bytes)
         raise OutOfMemoryError(
             f"{plan.model.name!r} keeps {gib(kept)} whatever the batch, and this machine has "
             f"{gib(memory_bytes)}. {would}"
@@ -439,10 +445,10 @@ def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measur
         return runner.measure(_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:
         allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
-        kernels = memory.Setup(kind=plan.detected.kind)
-        predicted = gib(memory.footprint(plan.model, work, kernels).total)
+        case = _case(plan, work)
         raise OutOfMemoryError(
             f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
-            f"{predicted} are needed ({error}). Type --auto-batch for the largest that fits. "
-            f"{advice.what_would_fit(plan.model, work, limit_bytes or plan.detected.free_bytes)}"
+            f"{gib(case.footprint.total)} are needed ({error}). "
+            "Type --auto-batch for the largest that fits. "
+            f"{advice.what_would_fit(case, limit_bytes or plan.detected.free_bytes)}"
         ) from error

@@ -58,8 +58,8 @@ class Trials:
             step_ns=taken.step_ns[-1],
         )
 
-    def round(self, batch_size: int) -> CurvePoint:
-        """One round of steps of a batch size that fits."""
+    def round(self, batch_size: int) -> CurvePoint | None:
+        """One round of steps of a batch size that fits; None where it runs out of memory here."""
         least = ROUND_STEPS + 2
         expected_s = max(2 * ROUND_S, self._expected_s(batch_size, least))
         self.progress(f"timing batch {batch_size}", expected_s)
@@ -71,7 +71,10 @@ class Trials:
             window_s=ROUND_S,
         )
         allowed_s = self.allowed_s(batch_size, least) + PATIENCE * (ROUND_S + task.warmup_s)
-        taken = self.measurer.measure(task, allowed_s=allowed_s).measurement
+        try:
+            taken = self.measurer.measure(task, allowed_s=allowed_s).measurement
+        except OutOfMemoryError:
+            return None
         return CurvePoint(
             batch_size=batch_size,
             rounds=(Round(steps=len(taken.step_ns), window_ns=taken.window_ns),),

@@ -1,46 +1,129 @@
-"""What would fit, by the prediction: every option that is named is below the limit."""
+"""What would make room, and what would fit: each held to predicting the other step itself."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from gptbench import advice, memory, presets
+from gptbench import advice, presets
 from gptbench.config import Workload
-
-SMALL = presets.load("gpt2-small")
-WORK = Workload(batch_size=4, seq_len=1024)
-NEED = memory.footprint(SMALL, WORK).total
+from gptbench.memory import Case, Setup
 
 
-def test_options_that_fit_are_named():
-    said = advice.what_would_fit(SMALL, WORK, int(0.9 * NEED))
-    assert "--dtype bfloat16 --pure" in said
+def case(name="gpt2-small", setup=None, **facts):
+    work = Workload(**{"batch_size": 4, "seq_len": 1024, **facts})
+    return Case(presets.load(name), work, setup or Setup("cuda"))
+
+
+def names(asked):
+    return [found.option for found in advice.ranked(asked)]
+
+
+FLOAT32 = case()
+NEED = FLOAT32.footprint.total
+
+
+def test_everything_is_advised_to_a_step_that_saves_nothing():
+    written_out = names(case(attention="math", dtype="bfloat16", autocast=True))
+    assert {*names(case()), *written_out} == {
+        "--attention fused", "--dtype bfloat16", "--pure", "--recompute attention",
+        "--recompute block", "--optimizer adamw-bf16", "the loss in 8 chunks",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("done", "option"),
+    [
+        ({"attention": "fused"}, "--attention fused"),
+        ({"recompute": "block"}, "--recompute block"),
+        ({"recompute": "block"}, "--recompute attention"),
+        ({"setup": Setup("cuda", "adamw-bf16")}, "--optimizer adamw-bf16"),
+        ({"setup": Setup("cuda", "sgd")}, "--optimizer adamw-bf16"),
+        ({"dtype": "bfloat16", "autocast": True}, "--dtype bfloat16"),
+        ({"dtype": "bfloat16"}, "--pure"),
+        ({"mode": "forward"}, "--recompute block"),
+    ],
+)
+def test_nothing_is_advised_that_is_done_already_or_cannot_be(done, option):
+    assert option not in names(case(**{"attention": "math", **done}))
+
+
+def test_a_model_with_sinks_is_not_told_to_fuse_its_attention():
+    assert "--attention fused" not in names(case("gpt-oss-20b", attention="math"))
+
+
+def test_advice_is_the_difference_of_two_predictions_most_first():
+    asked = case(attention="math", dtype="bfloat16")
+    found = advice.ranked(asked)
+    fused = replace(asked, work=replace(asked.work, attention="fused")).footprint
+    one = next(a for a in found if a.option == "--attention fused")
+    assert one.total_bytes == fused.total
+    assert one.saved_bytes == asked.footprint.total - fused.total
+    assert [a.saved_bytes for a in found] == sorted((a.saved_bytes for a in found), reverse=True)
+
+
+def test_a_loss_in_chunks_leaves_an_eighth_of_the_logits():
+    # The loss holds 3 float32 tensors of [4·1024, 50257] at once; in 8 chunks, of [512, 50257].
+    chunked = replace(FLOAT32, setup=replace(FLOAT32.setup, loss_chunks=8))
+    whole = 3 * 4 * 1024 * 50257 * 4
+    assert FLOAT32.footprint.logits == whole
+    assert chunked.footprint.logits <= whole // 8
+
+
+# -- what would fit ---------------------------------------------------------------------------
+
+
+def test_an_option_that_is_predicted_to_fit_is_named():
+    said = advice.what_would_fit(FLOAT32, int(0.97 * NEED))
+    fitting = [name for name, c in advice.options(FLOAT32) if c.footprint.total <= 0.97 * NEED]
+    assert fitting
+    assert all(name in said for name in fitting)
+
+
+def test_an_option_that_is_predicted_not_to_fit_is_not_named():
+    said = advice.what_would_fit(FLOAT32, int(0.5 * NEED))
+    over = [name for name, c in advice.options(FLOAT32) if c.footprint.total > 0.5 * NEED]
+    assert over
+    assert not any(name in said for name in over)
+
+
+def test_what_was_predicted_to_fit_and_did_not_has_to_save_a_fifth():
+    said = advice.what_would_fit(FLOAT32, 2 * NEED)
+    small = [name for name, c in advice.options(FLOAT32) if c.footprint.total > 0.8 * NEED]
+    assert not any(f"{name} (" in said for name in small)
 
 
 def test_the_longest_half_of_the_sequence_that_fits_is_named():
-    said = advice.what_would_fit(SMALL, WORK, int(0.9 * NEED))
+    said = advice.what_would_fit(FLOAT32, int(0.9 * NEED))
     (seq_len,) = map(int, re.findall(r"--seq-len (\d+)", said))
     shorter, longer = (
-        memory.footprint(SMALL, Workload(batch_size=4, seq_len=t)).total
+        replace(FLOAT32, work=replace(FLOAT32.work, seq_len=t)).footprint.total
         for t in (seq_len, 2 * seq_len)
     )
-    assert shorter <= int(0.8 * NEED) < longer
+    assert shorter <= int(0.9 * NEED) < longer
 
 
 def test_options_that_fit_only_together_are_named_together():
-    pure = Workload(batch_size=4, seq_len=16, dtype="bfloat16")
-    least = memory.footprint(SMALL, pure).total
-    assert "all together" in advice.what_would_fit(SMALL, WORK, int(1.02 * least))
+    _, together = advice.all_at_once(FLOAT32, advice.options)
+    shortest = replace(together, work=replace(together.work, seq_len=16)).footprint.total
+    said = advice.what_would_fit(FLOAT32, int(1.02 * shortest))
+    assert "all together" in said
 
 
 def test_where_nothing_fits_that_is_said_with_the_least_there_is():
-    said = advice.what_would_fit(SMALL, WORK, 1 << 20)
+    said = advice.what_would_fit(FLOAT32, 1 << 20)
     assert said.startswith("No option makes this model fit")
 
 
 @pytest.mark.parametrize("attention", ["math", "fused"])
 def test_an_option_that_is_taken_is_not_advised(attention):
-    work = Workload(batch_size=1, seq_len=1024, attention=attention, recompute="block")
-    said = advice.what_would_fit(SMALL, work, memory.footprint(SMALL, work).total)
+    asked = case(batch_size=1, attention=attention, recompute="block")
+    said = advice.what_would_fit(asked, asked.footprint.total)
     assert "--recompute" not in said
     assert ("--attention fused" in said) <= (attention == "math")
+
+
+def test_all_at_once_need_less_than_each_alone():
+    asked = case("gpt2-xl", attention="math")
+    _, together = advice.all_at_once(asked, advice.alternatives)
+    assert together.footprint.total < min(found.total_bytes for found in advice.ranked(asked))

@@ -31,7 +31,8 @@ FLOORS = (
     ("tape", "conventions", "curve"),
     ("activations",),
     ("memory",),
-    ("roofline", "room"),
+    ("roofline", "advice"),
+    ("room",),
     ("analysis",),
     ("trust",),
     ("metrics", "meter", "utilization"),
@@ -69,7 +70,7 @@ FLOORS = (
     # The front.
     ("process",),
     ("runner",),
-    ("batch", "trials", "advice"),
+    ("batch", "trials"),
     ("throughput",),
     ("compare", "sweep"),
     ("report.table", "report.words", "report.doubts"),

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from gptbench import curve
+from gptbench.errors import OutOfMemoryError
 from gptbench.record import CurvePoint, Round
 
 S = 1_000_000_000
@@ -76,6 +77,22 @@ def test_the_memory_of_a_size_is_the_most_of_its_rounds():
         ),
     )
     assert only.peak_memory_bytes == 9
+
+
+def test_a_size_that_runs_out_of_memory_in_any_round_is_not_on_the_curve():
+    def measure(size):
+        tried.append(size)
+        return None if size == 8 and tried.count(8) == 2 else point(size, 100)
+
+    tried = []
+    points = curve.measured([1, 2, 8], measure)
+    assert [p.batch_size for p in points] == [1, 2]
+    assert tried.count(8) == 2
+
+
+def test_where_every_size_runs_out_of_memory_there_is_no_curve():
+    with pytest.raises(OutOfMemoryError, match="ran out of memory in more steps"):
+        curve.measured([1, 2], lambda _: None)
 
 
 def test_a_machine_that_slows_down_as_it_goes_does_not_choose():

@@ -101,6 +101,13 @@ def row(a_table, name):
 # -- tables -----------------------------------------------------------------------------------
 
 
+def test_a_largest_batch_that_is_not_on_the_curve_is_said_to_have_run_out_of_memory():
+    search = records.CURVED.batch_search
+    without = replace(search, curve=search.curve[:-1])
+    (note,) = [n for n in results.speeds(without, records.CURVED.workload).notes if "trial" in n]
+    assert note.startswith(f"Batch {search.max_batch_size} fitted")
+
+
 def test_ledger_of_gpt2_xl_says_what_megatron_counts():
     # 72·B·s·l·h²(1 + s/6h + V/12lh) = 10,520,110,694,400 (Narayanan et al. 2021, arXiv:2104.04473)
     notes = ledgers.ledger(records.GPT2_XL, ONE).notes

@@ -48,41 +48,41 @@ def workers():
     return [p for p in mine if "gptbench.worker" in " ".join(p.cmdline())]
 
 
-def test_a_window_has_the_steps_that_were_asked_for():
-    answer = runner.measure(task(steps=4)).measurement
-    assert len(answer.step_ns) == 4
+@pytest.fixture(scope="module")
+def ran():
+    """A window of 60 steps in a worker of its own, and what was said meanwhile."""
+    said = []
+    answer = runner.measure(
+        task(steps=60, warmup_steps=3, memory_limit_bytes=500 * MIB),
+        lambda doing, _value: said.append(doing),
+    )
+    return answer.measurement, said
 
 
-def test_the_steps_of_a_window_tile_it():
-    answer = runner.measure(task(steps=20)).measurement
-    assert sum(answer.step_ns) == answer.window_ns
+def test_a_window_has_the_steps_that_were_asked_for(ran):
+    assert len(ran[0].step_ns) == 60
 
 
-def test_warm_up_steps_are_kept_apart_from_the_window():
-    answer = runner.measure(task(warmup_steps=3)).measurement
-    assert len(answer.warmup_ns) == 3
+def test_the_steps_of_a_window_tile_it(ran):
+    assert sum(ran[0].step_ns) == ran[0].window_ns
 
 
-def test_training_in_the_worker_lowers_the_loss():
-    answer = runner.measure(task(steps=60)).measurement
-    assert answer.last_loss < answer.first_loss
+def test_warm_up_steps_are_kept_apart_from_the_window(ran):
+    assert len(ran[0].warmup_ns) == 3
 
 
-def test_progress_is_passed_on_in_order():
-    seen = []
-    runner.measure(task(), lambda doing, _value: seen.append(doing))
-    assert seen == ["building the model", "warming up", "timing 3 steps"]
+def test_training_in_the_worker_lowers_the_loss(ran):
+    assert ran[0].last_loss < ran[0].first_loss
+
+
+def test_progress_is_passed_on_in_order(ran):
+    assert ran[1] == ["building the model", "warming up", "timing 60 steps"]
 
 
 def test_a_limit_below_the_need_is_out_of_memory():
     big = task(workload=Workload(batch_size=4000, seq_len=256), memory_limit_bytes=100 * MIB)
     with pytest.raises(OutOfMemoryError, match="allocate"):
         runner.measure(big)
-
-
-def test_a_limit_above_the_need_changes_nothing():
-    answer = runner.measure(task(memory_limit_bytes=500 * MIB)).measurement
-    assert len(answer.step_ns) == 3
 
 
 def test_a_wrong_question_found_in_the_worker_is_a_question_error(tmp_path):

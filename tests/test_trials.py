@@ -104,3 +104,12 @@ def test_compiling_has_time_of_its_own():
 def test_a_round_is_a_short_window_of_the_batch():
     point = trials().round(5)
     assert (point.batch_size, point.rounds[0].steps, point.rounds[0].window_ns) == (5, 1, 5 * 10**9)
+
+
+def test_a_round_that_runs_out_of_memory_is_none_and_no_end_of_the_search():
+    assert trials(OutOfMemoryError("can't allocate memory")).round(5) is None
+
+
+def test_a_round_that_crashes_ends_the_search():
+    with pytest.raises(WorkerDiedError):
+        trials(WorkerDiedError("ended by SIGSEGV")).round(5)

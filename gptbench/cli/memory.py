@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from gptbench import advice, models, room
 from gptbench import device as peaks
-from gptbench import models, room
 from gptbench.cli.answer import show
 from gptbench.cli.options import (
     AttentionChoice,
@@ -28,7 +28,7 @@ from gptbench.cli.options import (
 )
 from gptbench.config import Workload, check_fits_context, parse_dtype
 from gptbench.errors import QuestionError
-from gptbench.memory import Setup
+from gptbench.memory import Case, Setup
 from gptbench.report import footprints
 
 
@@ -78,14 +78,14 @@ def command(
     )
     check_fits_context(config, work)
     cuda = device is DeviceChoice.cuda or gpu is not None
-    case = room.Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
+    case = Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
     most = room.largest_batch(case, allowed) if allowed else None
     if most and batch_size is None:
-        case = room.Case(config, work.with_batch(most), case.setup)
-    advice = room.advice(case, allowed)
+        case = Case(config, work.with_batch(most), case.setup)
+    found = advice.ranked(case, allowed.size_bytes if allowed else None)
     tables = [footprints.ledger(case), footprints.moments(case.footprint)]
     if allowed and most:
         tables.append(footprints.fitting(most, allowed))
-    if advice:
-        tables.append(footprints.advice(advice, case.work.batch_size))
-    show(format, tables, lambda: room.document(case, advice, most))
+    if found:
+        tables.append(footprints.advice(found, case.work.batch_size))
+    show(format, tables, lambda: room.document(case, found, most))

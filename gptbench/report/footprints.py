@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from gptbench.memory import Component, Footprint, Moment
+from gptbench.advice import Advice
+from gptbench.memory import Case, Component, Footprint, Moment
 from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table
-from gptbench.room import Advice, Case, Limit
+from gptbench.room import Limit
 from gptbench.units import gib, grouped
 
 PREDICTED = "Predicted by arithmetic, not measured."

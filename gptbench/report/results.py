@@ -213,6 +213,11 @@ def speeds(search: BatchSearch, work: Workload) -> Table:
             f"Rounds of one size differ by up to {percent(max(again))}, so that a difference of "
             f"{percent(curve.ALIKE, 0)} is not established. A quiet machine tells more."
         )
+    if search.max_batch_size not in found:
+        notes.append(
+            f"Batch {search.max_batch_size} fitted for the steps of a trial, and ran out of memory "
+            "in a longer window: it is not to be relied on."
+        )
     return Table(
         title=f"Speed by batch size: {used} is used",
         columns=(
