@@ -22,12 +22,15 @@ SUSPECT_Z = 1.960
 # In the last three quarters of fewer steps than these no trend could be seen.
 FEWEST_TO_SETTLE = 16
 
+# Of fewer steps one hump too often looks like two.
+FEWEST_FOR_MODES = 50
+
 # A minor mode of fewer steps is outliers, which are counted elsewhere.
 SMALLEST_MODE = 0.1
 
 # Ashman, Bird & Zepf 1994 call components of a fitted mixture separate from D = 2 on. The halves of
 # one hump that is cut in two are further apart than that: 2.65 of a normal, 2·√3 = 3.46 of a uniform
-# one, the flattest there is. Of 30 steps chance makes 5 of it in one series of a hundred.
+# one, the flattest there is. Of 50 steps chance makes 5 of it in one series of a hundred.
 SEPARATE = 5.0
 
 
@@ -87,8 +90,8 @@ def two_modes(times: Sequence[float]) -> Modes | None:
     apart for their width as D = √2·|μ₁ − μ₂| / √(σ₁² + σ₂²) > 5 says.
     """
     n = len(times)
-    least = max(3, math.ceil(SMALLEST_MODE * n))
-    if n < 3 * least:
+    least = math.ceil(SMALLEST_MODE * n)
+    if n < FEWEST_FOR_MODES:
         return None
     ordered = sorted(times)
     logs = [math.log(t) for t in ordered]

@@ -1,14 +1,16 @@
-"""Hand-made results for the tests of reports: round numbers, and names that mean harm."""
+"""Hand-made tasks and results: round numbers, and names that mean harm."""
 
 import math
 from dataclasses import replace
 
+from gptbench import presets
 from gptbench.config import ModelConfig, Workload
 from gptbench.record import (
     BatchSearch,
     CurvePoint,
     DeviceUsed,
     Measurement,
+    MeasureTask,
     Probe,
     Record,
     Round,
@@ -159,3 +161,20 @@ def named(name):
         ),
         environment={name: name},
     )
+
+
+def task(**changes):
+    """A window of a small model on the CPU, warmed up by three steps."""
+    settings = {
+        "model": presets.load("gptfromscratch-rope"),
+        "workload": Workload(batch_size=2, seq_len=32),
+        "device": "cpu",
+        "warmup_steps": 3,
+        "warmup_s": 0.0,
+        "steps": None,
+        "min_steps": 10,
+        "window_s": 12.0,
+        "data": None,
+        "memory_limit_bytes": None,
+    }
+    return MeasureTask(**{**settings, **changes})

@@ -15,8 +15,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-import torch
-
 from gptbench.telemetry import Host
 
 ROOT = Path("/")
@@ -56,8 +54,8 @@ def now(root: Path = ROOT) -> Moment:
     )
 
 
-def between(before: Moment, after: Moment) -> Host:
-    """What happened from one moment to another."""
+def between(before: Moment, after: Moment, threads: int = 1) -> Host:
+    """What happened from one moment to another, in a process of so many threads."""
 
     def grown(read: Callable[[Moment], int | None]) -> int | None:
         first, last = read(before), read(after)
@@ -67,7 +65,7 @@ def between(before: Moment, after: Moment) -> Host:
     return Host(
         wall_ns=max(1, after.at_ns - before.at_ns),
         own_ns=after.own_ns - before.own_ns,
-        threads=torch.get_num_threads(),
+        threads=threads,
         busy_ns=grown(lambda m: m.busy_ns),
         pressure_ns=grown(lambda m: m.pressure_ns),
         stolen_ns=grown(lambda m: m.stolen_ns),

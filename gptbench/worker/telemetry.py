@@ -116,8 +116,10 @@ def _told(watch: Watch, seen: dict[str, Any], began: host.Moment, ended: host.Mo
         for sample in seen.get("samples", ())
         if began.at_ns <= sample["at_ns"] <= ended.at_ns
     )
+    if seen and not samples:
+        missing["samples"] = "no look fell into the window"
     return Telemetry(
-        host=host.between(began, ended),
+        host=host.between(began, ended, torch.get_num_threads()),
         energy=_energy(watch, seen.get("update_ns"), ended.at_ns - began.at_ns),
         samples=samples,
         period_s=watch.sampler.period_s if watch.sampler is not None else None,
