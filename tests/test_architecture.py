@@ -233,6 +233,20 @@ def test_importing_a_package_imports_nothing_else(package):
     assert list(imported(MODULES[package])) == []
 
 
+SETTERS = ("nvmlDeviceSet", "nvmlDeviceReset", "nvidia-smi -lgc", "nvidia-smi -pl", "cpupower")
+
+
+def forbidden(source: str) -> list[str]:
+    """What would change the machine for others, or jumps when its clock is set."""
+    return sorted(word for word in (*SETTERS, "time.time(") if word in source)
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_nobodys_clocks_are_set_and_no_time_is_taken_from_a_clock_that_jumps(module):
+    """METHOD pitfalls 26 and 68."""
+    assert forbidden(BUILT_OF[module]) == []
+
+
 # -- and that each can fail -------------------------------------------------------------------
 
 
@@ -273,6 +287,13 @@ def test_an_import_that_points_up_is_seen(module, source, found):
 )
 def test_a_package_away_from_home_is_seen(module, source, found):
     assert strangers(module, source) == found
+
+
+@pytest.mark.parametrize(
+    "source", ["library.nvmlDeviceSetGpuLockedClocks(card, 1, 2)", "began = time.time()"]
+)
+def test_a_setter_and_a_jumping_clock_are_seen(source):
+    assert len(forbidden(source)) == 1
 
 
 @pytest.mark.parametrize(

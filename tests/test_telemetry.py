@@ -223,12 +223,12 @@ def test_rapl_that_may_not_be_read_says_so(tmp_path):
 # -- a host -----------------------------------------------------------------------------------
 
 
-def host_tree(root, stat, *, user, steal, pressure_us, throttled):
+def host_tree(root, stat, **told):
     for place, text in {
-        "proc/stat": f"cpu  {user} 0 0 999 5 0 0 {steal} 0 0\ncpu0 1 2 3\n",
-        "proc/pressure/cpu": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={pressure_us}\n"
+        "proc/stat": f"cpu  {told['user']} 0 0 999 5 0 0 {told['steal']} 0 0\ncpu0 1 2 3\n",
+        "proc/pressure/cpu": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={told['pressure_us']}\n"
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
-        stat: f"nr_periods 100\nnr_throttled {throttled}\n",
+        stat: f"nr_periods 100\nnr_throttled {told['throttled']}\n",
     }.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(text)

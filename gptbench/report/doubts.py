@@ -75,7 +75,7 @@ def _low_clock(values: Values) -> str:
 
 def _clock_drift(values: Values) -> str:
     return (
-        f"The GPU's clock changed by {percent(values['change'])} from the first third of the window "
+        f"The device's clock changed by {percent(values['change'])} from the first third of the window "
         "to the last. Measure for longer, such as --time 60s."
     )
 
