@@ -15,8 +15,7 @@ from gptbench.errors import ImpossibleMfuError, QuestionError
 from gptbench.metrics import Caveat
 from gptbench.units import parse_count, parse_flops_per_s, parse_fraction, percent, si
 from gptbench.utilization import Judge, Reading, Setting
-
-DTYPE_SHORT = {**config.DTYPE_SHORT, "fp64": "float64", "fp8": "float8", "fp4": "float4"}
+from gptbench.yardstick import DTYPE_SHORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

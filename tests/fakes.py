@@ -6,20 +6,17 @@ from types import SimpleNamespace
 import pynvml
 
 
-class FakeTime:
-    """A clock that goes on when it is told to, or when somebody sleeps."""
+class FakeClock:
+    """Nanoseconds that pass when they are told to, from no particular origin."""
 
     def __init__(self) -> None:
-        self.s = random.Random(1).random() * 1e3
+        self.now_ns = 987_654_321
 
-    def __call__(self) -> float:
-        return self.s
+    def __call__(self) -> int:
+        return self.now_ns
 
-    def ns(self) -> int:
-        return round(self.s * 1e9)
-
-    def sleep(self, time_s: float) -> None:
-        self.s += time_s
+    def passes(self, time_s: float) -> None:
+        self.now_ns += round(time_s * 1e9)
 
 
 class FakeCuda:

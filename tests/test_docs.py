@@ -68,10 +68,33 @@ def test_every_file_that_the_readme_links_to_is_there():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def python_of(word, before=""):
+    """What the README's one Python example with a word in it prints."""
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = (text for text in examples if word in text)
+    command = [sys.executable, "-c", f"{before}\n{example}"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
 def test_the_python_of_the_readme_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", example], capture_output=True, check=True)
-    assert b"attn.qkv 48 1024 1600 4800 754974720000" in done.stdout
+    assert "attn.qkv 48 1024 1600 4800 754974720000" in python_of("matmuls")
+
+
+# A loop that takes a token a millisecond, where the example has only a word for one.
+LOADER = """
+import time
+
+class Batch:
+    def numel(self):
+        time.sleep(0.001)
+        return 1
+
+loader = [Batch()] * 20
+"""
+
+
+def test_the_meter_of_the_readme_has_an_mfu():
+    assert 0 < float(python_of("MFUMeter", before=LOADER)) < 1
 
 
 def rewritten(readme):

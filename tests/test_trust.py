@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gptbench import metrics, trust
-from gptbench.report import caveats, doubts
+from gptbench.report import caveats, doubts, html, results
 from gptbench.telemetry import Energy, Host, Sample, Telemetry
 
 MS = 1_000_000
@@ -234,3 +234,35 @@ def test_every_doubt_has_a_sentence_with_its_numbers(code):
 @pytest.mark.parametrize("key", doubts.DISTURBANCES)
 def test_every_disturbance_has_words(key):
     assert "2" in caveats.sentence(trust.Caveat("disturbed", {key: 2.0}))
+
+
+# -- on the page ------------------------------------------------------------------------------
+
+
+def test_a_page_shows_energy_and_what_was_seen_beside_the_window(record_of):
+    energy = Energy(joules=76.8, over_ns=S // 10, source="NVML", scope="GPU board", error_j=0.768)
+    watched = seen(energy=energy, temperature_c=61, clock_hz=1_980_000_000)
+    page = html.page([record_of(telemetry=watched)])
+    for words in ("100 mJ", "768 W", "median 61 °C", "median 1.980 GHz", "cores used by others"):
+        assert words in page
+
+
+def test_a_page_says_why_energy_is_unknown(record_of):
+    assert "none here" in html.page([record_of(telemetry=seen())])
+
+
+def test_the_answer_says_how_sure_it_is_and_what_came_before(record_of):
+    taken = {
+        "stop": "budget",
+        "precision_asked": 0.01,
+        "build_ns": 20 * MS,
+        "compile_ns": 4 * S,
+        "warmup_stop": "steady",
+    }
+    rec = record_of(measurement=taken)
+    rows = {row[0]: row for row in results.result(rec, metrics.derive(rec)).rows}
+    assert "1.0% asked for: the time was over" in rows["precision"][2]
+    assert rows["first step"][1].text == "90 ms"
+    assert (
+        "built in 20 ms, compiled in 4 s, 2 steps warmed up until steady" in rows["first step"][2]
+    )

@@ -31,7 +31,14 @@ def read(path: Path) -> ModelConfig:
     """
     if os.path.isdir(path):  # noqa: PTH112, as Path's raises for a name that is too long
         path /= NAME
-    fields = _fields(path)
+    return interpret(path, _fields(path))
+
+
+def interpret(path: Path, fields: dict[str, Any]) -> ModelConfig:
+    """The model that the fields of a config.json describe; `path` is where errors say they stand.
+
+    Raises QuestionError as `read` does.
+    """
     file = File(path, _type(path, fields), fields)
     _refuse_what_is_not_counted(file)
     family = FAMILIES[file.type]

@@ -17,7 +17,7 @@ from gptbench.metrics import Metrics
 from gptbench.record import Record
 from gptbench.report import caveats, frame, ledgers, plot, results, surroundings, words
 from gptbench.report.table import DASH, Table
-from gptbench.units import gib, percent, seconds, si
+from gptbench.units import gib, joules, percent, seconds, si
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
@@ -177,6 +177,10 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
                 against,
             )
         )
+    if found.energy is not None:
+        used = found.energy
+        detail = f"{used.mean_w:.0f} W in the mean of the window"
+        numbers.append(Number("energy per token", joules(used.per_token_j), detail))
     if search is not None:
         certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))

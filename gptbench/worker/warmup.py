@@ -37,7 +37,7 @@ def warm_up(
     task: MeasureTask,
     timed: Callable[[int], Run],
     clock_hz: Callable[[], int | None],
-    now: Callable[[], float] = time.perf_counter,
+    now_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Warmed:
     """Steps until both the number and the time asked for are reached and they have settled.
 
@@ -46,10 +46,10 @@ def warm_up(
     """
     taken: list[int] = []
     clocks: list[int | None] = []
-    began, next_look = now(), FIRST_LOOK
+    began_ns, next_look = now_ns(), FIRST_LOOK
     while True:
         taken.append(timed(1).wall_ns)
-        spent_s = now() - began
+        spent_s = (now_ns() - began_ns) / 1e9
         if spent_s >= CLOCK_EVERY_S * len(clocks):
             clocks.append(clock_hz())
         enough = _enough(task, taken, spent_s)

@@ -1,0 +1,1 @@
+"""MFUMeter in other people's training frameworks; each module needs its own."""
