@@ -229,6 +229,9 @@ class Measurement:
     `warmup_ns` came before; its first entry is the first step, compilation included. Building the
     model took `build_ns`; of the warm-up torch.compile itself took `compile_ns`. `recompiled`
     counts what it compiled inside of the window.
+    `stop` says what ended the window: 'converged' to `precision_asked`, 'plateau' where more steps
+    no longer help, 'budget' of time or steps, 'steps asked for', or 'window filled' by a fixed
+    time. `warmup_stop`: 'steady', or 'time' that was over.
     `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
     its start-up size (CPU); None where the system does not tell.
     """

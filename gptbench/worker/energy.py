@@ -4,6 +4,8 @@ A counter that cannot be read, does not move or is too coarse for the window giv
 reason. No energy is never 0 joules.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +49,12 @@ class RaplCounter:
         self._total_uj = 0
 
     def read_j(self) -> float | None:
-        for domain, wraps_at in self._ranges.items():
-            value = int((domain / "energy_uj").read_text())
+        try:
+            now = {d: int((d / "energy_uj").read_text()) for d in self._ranges}
+        except (OSError, ValueError):
+            return None
+        for domain, value in now.items():
+            wraps_at = self._ranges[domain]
             self._total_uj += (value - self._last.get(domain, value)) % (wraps_at + 1)
             self._last[domain] = value
         return self._total_uj / 1e6
@@ -70,34 +76,49 @@ def rapl(root: Path = Path("/")) -> tuple[RaplCounter | None, str]:
         return None, "this machine has no RAPL counter"
     try:
         counter = RaplCounter(found)
-        counter.read_j()
     except (OSError, ValueError):
+        return None, "RAPL's counters do not tell their range"
+    if counter.read_j() is None:
         return None, "RAPL's counters can be read by root only"
     return counter, ""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A counter, what it is called, what it counts, and how often it moves."""
+    """A counter, what it is called, what it counts, and how often it moves.
+
+    Between two reads it must not go on for longer than `longest_s`: it might go round unseen.
+    """
 
     counter: Counter
     name: str
     scope: Literal["GPU board", "CPU packages"]
     update_ns: int
+    longest_s: float = math.inf
 
 
-def used(source: Source, readings: Sequence[float | None], over_ns: int) -> Energy:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a counter said, and when."""
+
+    at_ns: int
+    joules: float | None
+
+
+def used(source: Source, readings: Sequence[Reading]) -> Energy:
     """The energy between the first and the last reading of a counter, or why it is not known."""
-    known = [r for r in readings if r is not None]
-    if len(known) < 2 or len(known) < len(readings):
+    over_ns = readings[-1].at_ns - readings[0].at_ns
+    first, last = readings[0].joules, readings[-1].joules
+    if first is None or last is None:
         return none(f"{source.name} cannot be read", over_ns)
     if over_ns < FEWEST_UPDATES * source.update_ns:
-        updates = f"{FEWEST_UPDATES} updates of {source.name}"
-        return none(
-            f"the window is shorter than {updates}, every {seconds(source.update_ns / 1e9)}",
-            over_ns,
-        )
-    joules = known[-1] - known[0]
+        every = seconds(source.update_ns / 1e9)
+        updates = f"{FEWEST_UPDATES} updates of {source.name}, every {every}"
+        return none(f"the window is shorter than {updates}", over_ns)
+    gap_ns = max(after.at_ns - before.at_ns for before, after in itertools.pairwise(readings))
+    if gap_ns > source.longest_s * 1e9:
+        return none(f"{source.name} may have gone round between two reads", over_ns)
+    joules = last - first
     if joules <= 0:
         return none(f"{source.name} did not move", over_ns)
     return Energy(

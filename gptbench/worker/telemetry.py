@@ -1,9 +1,10 @@
 """What is read beside a window of steps: at its edges here, in between by a process of its own."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Watch:
     sampler: Sampler | None = None
     missing: dict[str, str] = field(default_factory=dict)
     clock_hz: Callable[[], int | None] = lambda: None
-    readings: list[float | None] = field(default_factory=list)
+    readings: list[energy.Reading] = field(default_factory=list)
     began: host.Moment | None = None
 
     def begin(self) -> None:
@@ -43,7 +44,8 @@ class Watch:
     def look(self) -> None:
         """Read the energy counter, which must not go round unseen."""
         if self.source is not None:
-            self.readings.append(self.source.counter.read_j())
+            joules = self.source.counter.read_j()
+            self.readings.append(energy.Reading(time.monotonic_ns(), joules))
 
     def end(self) -> Telemetry:
         """The window has ended."""
@@ -100,7 +102,9 @@ def of_cpu(period_s: float, root: Path = host.ROOT) -> Watch:
     counter, why = energy.rapl(root)
     source = None
     if counter is not None:
-        source = energy.Source(counter, "RAPL", "CPU packages", energy.RAPL_UPDATE_NS)
+        source = energy.Source(
+            counter, "RAPL", "CPU packages", energy.RAPL_UPDATE_NS, counter.longest_s
+        )
     if host.cpu_clock_hz(root) is None:
         missing = {"samples": "the kernel does not tell the clock of this CPU"}
         return Watch(source=source, no_energy=why, missing=missing)
@@ -135,5 +139,5 @@ def _energy(watch: Watch, update_ns: int | None, over_ns: int) -> Energy:
     if source is None:
         return energy.none(watch.no_energy, over_ns)
     if update_ns is not None:
-        source = energy.Source(source.counter, source.name, source.scope, update_ns)
-    return energy.used(source, watch.readings, over_ns)
+        source = replace(source, update_ns=update_ns)
+    return energy.used(source, watch.readings)
