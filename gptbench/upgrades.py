@@ -3,7 +3,7 @@
 History of the schema:
 
 1 (gptbench 0.1.0)  the first. batch_search.multiple and .curve came later; where they are missing,
-                    the multiple is 1 and no curve was measured.
+                    the multiple is 1 and no curve was measured; so did device.achievable_source.
 2 (gptbench 0.1.0)  telemetry, and what a window of several runs needs. environment.load_average is
                     of before the run; until then it was of after it, and told of the run itself.
 

@@ -9,6 +9,7 @@ CODES = (
     "peak-measured",
     "over-stated-clock",
     "over-peak",
+    "over-achievable",
     "stalls",
     "outliers",
     "early-stop",
@@ -19,6 +20,12 @@ CODES = (
 
 def sentence(caveat: Caveat) -> str:
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
+    doubt = doubts.SENTENCES.get(caveat.code)
+    return doubt(caveat.values) if doubt is not None else _of_the_result(caveat)
+
+
+def _of_the_result(caveat: Caveat) -> str:
+    """What the numbers themselves say."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
             text = (
@@ -42,6 +49,12 @@ def sentence(caveat: Caveat) -> str:
                 f"An MFU of {percent(float(mfu))} is impossible: the peak is not the one of this "
                 f"{device}, or the time is wrong. Do not use the number; look at 'gptbench gpus' "
                 "and state the peak with --peak."
+            )
+        case Caveat("over-achievable", {"share": share, "source": source}):
+            text = (
+                f"The model did {percent(float(share))} of what is called achievable "
+                f"({source}): the device was slower then than now, and that share says nothing. "
+                "Type 'gptbench calibrate --fresh' on an idle device and measure again."
             )
         case Caveat("stalls", {"share": share}):
             text = (
@@ -67,8 +80,6 @@ def sentence(caveat: Caveat) -> str:
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
             )
-        case Caveat(code, values) if code in doubts.SENTENCES:
-            text = doubts.SENTENCES[code](values)
         case _:
             raise ValueError(f"no sentence for the caveat {caveat.code!r}")
     return text

@@ -21,7 +21,7 @@ def detect(task: DetectTask, progress: Callable[[str, float], None]) -> Detected
     device = torch.device("cuda" if use_cuda else "cpu")
     rate, shape = None, ""
     if task.peak_dtype is not None and not use_cuda:
-        progress(f"measuring the {task.peak_dtype} peak", calibrate.expected_s(device))
+        progress(f"measuring the {task.peak_dtype} peak", calibrate.peak_expected_s())
         rate, shape = calibrate.matmul_peak(device, task.peak_dtype)
     facts = _cuda_facts(device) if use_cuda else _cpu_facts()
     return Detected(
@@ -45,6 +45,9 @@ def _cuda_facts(device: torch.device) -> dict[str, Any]:
         "free_bytes": free,
         "has_bfloat16": native_bfloat16,
         "has_float16": properties.major >= 7 or torch.version.hip is not None,
+        "has_tf32": properties.major >= 8 and torch.version.hip is None,
+        "uuid": str(getattr(properties, "uuid", "")) or None,
+        "power_limit_w": nvml.power_limit_w(getattr(properties, "uuid", None)),
         "others": nvml.others(getattr(properties, "uuid", None)),
     }
 

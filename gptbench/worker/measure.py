@@ -69,7 +69,7 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         step_ns=filled.step_ns,
         window_ns=filled.wall_ns,
         warmup_ns=warmed.step_ns + filled.void_ns,
-        peak_memory_bytes=peak.read_bytes(),
+        peak_memory_bytes=peak.read().memory_bytes,
         first_loss=float(losses[0]),
         last_loss=finite(float(losses[-1]), task),
         stop=filled.stop,

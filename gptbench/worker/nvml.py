@@ -111,6 +111,14 @@ def limits(handle: Any, library: Any = LIBRARY) -> dict[str, Any]:
     }
 
 
+def power_limit_w(uuid: str | None, library: Any = LIBRARY) -> float | None:
+    """The power that the driver allows this GPU, in watts."""
+    with started(library) as ready:
+        handle = card(uuid, library) if ready and uuid is not None else None
+        limit: float | None = limits(handle, library)["power_limit_w"] if handle else None
+    return limit
+
+
 def settings(uuid: str, library: Any = LIBRARY) -> dict[str, str | None]:
     """How the card is set up, as far as it changes what is measured."""
     with started(library) as ready:
