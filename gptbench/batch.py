@@ -82,14 +82,15 @@ class _Search:
 def search(
     probe: Callable[[int], Probe],
     limit: Limit,
-    prior: tuple[float, float],
+    prior: tuple[float, float] | None,
     largest: int = LARGEST,
     multiple: int = 1,
 ) -> BatchSearch:
     """The certified largest batch size up to `largest` that is a multiple of `multiple`.
 
     `prior` is the predicted memory as (bytes at no sequence, bytes a sequence): it chooses the
-    first two trials, the line through what was then seen chooses the rest, and only trials decide.
+    first two trials, which are the smallest where nothing could be predicted; the line through what
+    was then seen chooses the rest, and only trials decide.
     Raises OutOfMemoryError where not even one multiple fits; a probe that raises ends the search.
     """
     known = _Search(largest=max(1, largest // multiple), multiple=multiple)
@@ -97,7 +98,8 @@ def search(
     def attempt(multiples: int) -> None:
         known.probes.append(probe(multiples * multiple))
 
-    _first_two(known, attempt, (limit.size_bytes - prior[0]) / (prior[1] * multiple))
+    if prior is not None:
+        _first_two(known, attempt, (limit.size_bytes - prior[0]) / (prior[1] * multiple))
     _close_in(known, attempt, limit)
     if known.fits == 0:
         raise OutOfMemoryError(_nothing_fits(known, limit, prior))
@@ -152,10 +154,10 @@ def _between(low: int, value: int, high: int) -> int:
     return max(low, min(value, high))
 
 
-def _nothing_fits(known: _Search, limit: Limit, prior: tuple[float, float]) -> str:
+def _nothing_fits(known: _Search, limit: Limit, prior: tuple[float, float] | None) -> str:
     least = known.multiple
     reason = next(p.reason for p in known.probes if p.batch_size == least)
-    needed = prior[0] + prior[1] * least
+    needed = prior[0] + prior[1] * least if prior else 0.0
     need = f"about {gib(needed)} are needed" if needed > limit.size_bytes else "it needs more"
     return (
         f"even batch {least} does not fit: {need}, and the limit is {gib(limit.size_bytes)} "

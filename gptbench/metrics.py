@@ -7,10 +7,10 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import conventions, curve, device, flops, record, stats, stopping, trust
+from gptbench import conventions, counts, curve, device, flops, record, stats, stopping, trust
 from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
-from gptbench.flops import Parameters, StepFlops
+from gptbench.flops import StepFlops
 from gptbench.record import DeviceUsed, Record
 
 CONFIDENCE = 0.95
@@ -42,7 +42,8 @@ class Metrics:
     `tokens_per_s` and `step_time_s` are medians over steps with their within-run interval;
     `window_tokens_per_s` is all tokens over all wall time, and what MFU is computed from.
     `precision` is the half-width of the median's interval at 99%, relative to it: what the window
-    was ended by. `flops` are the ledger's; `flops_per_token`, and every number that depends on how FLOPs are
+    was ended by. `flops` and `parameters` are those of `counts`, with the parameters' `total`;
+    `flops_per_token`, and every number that depends on how FLOPs are
     counted, are by `convention`. Caveats judge the exact count whatever the convention.
     """
 
@@ -50,7 +51,7 @@ class Metrics:
     step_time_s: stats.Interval
     window_tokens_per_s: float
     flops: StepFlops
-    parameters: Parameters
+    parameters: dict[str, int]
     convention: Convention
     flops_per_token: float
     peak_flops_per_s: float | None
@@ -69,9 +70,9 @@ class Metrics:
 
 def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
     """The metrics of a record, computed afresh from its facts, FLOPs counted by `convention`."""
-    model, work, taken = rec.model, rec.workload, rec.measurement
+    work, taken, counted = rec.workload, rec.measurement, counts.of(rec)
     step_s = stats.median_interval([ns / 1e9 for ns in taken.step_ns], CONFIDENCE)
-    cost = flops.step_flops(model, work)
+    cost = counted.flops
     window_s = taken.window_ns / 1e9
     steps_per_s = len(taken.step_ns) / window_s
     peak = rec.device.peak_flops_per_s
@@ -92,7 +93,7 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         step_time_s=step_s,
         window_tokens_per_s=work.tokens * steps_per_s,
         flops=cost,
-        parameters=flops.parameters(model),
+        parameters=counted.parameters,
         convention=conventions.EXACT,
         flops_per_token=cost.per_token,
         peak_flops_per_s=peak,
@@ -108,7 +109,7 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         energy=_energy(rec),
         caveats=(),
     )
-    metrics = _with_caveats(metrics, rec)
+    metrics = _with_caveats(metrics, rec, counted)
     return metrics if convention is conventions.EXACT else _counted_by(convention, metrics, rec)
 
 
@@ -128,8 +129,7 @@ def _energy(rec: Record) -> EnergyUse | None:
 
 def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metrics:
     """The metrics with another count of the same work; nothing measured changes."""
-    per_token = conventions.counts(rec.model, rec.workload)[convention.key]
-    again = conventions.recomputed_share(rec.model, rec.workload, convention)
+    per_token, again = counts.by_convention(rec, convention)
 
     def recounted(value: float | None) -> float | None:
         return None if value is None else value * per_token / metrics.flops_per_token
@@ -170,7 +170,7 @@ def judged_by_table(used: DeviceUsed, row: device.Device) -> DeviceUsed:
     )
 
 
-def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
+def _with_caveats(metrics: Metrics, rec: Record, counted: counts.Counts) -> Metrics:
     found = []
     if metrics.mfu is None:
         found.append(Caveat("peak-unknown", {"reason": rec.device.peak_source}))
@@ -188,7 +188,9 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
     if metrics.outliers_severe:
         total = len(rec.measurement.step_ns)
         found.append(Caveat("outliers", {"severe": metrics.outliers_severe, "steps": total}))
-    skipped = flops.early_stopped(rec.model, rec.workload)
+    if counted.unknown:
+        found.append(Caveat("uncounted", {"operators": ", ".join(counted.unknown)}))
+    skipped = counted.early_stopped
     if skipped and metrics.hfu is not None:
         ran = metrics.hfu * (1 - skipped / metrics.flops.hardware)
         found.append(Caveat("early-stop", {"flops": skipped, "hfu": ran}))
@@ -223,9 +225,10 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
     facts: dict[str, Any] = record.to_builtins(rec)
     return {
         **facts,
-        "parameters": flops.counted(metrics.parameters),
+        "parameters": metrics.parameters,
         "flops": flops.costed(metrics.flops),
         "result": {
+            "unit": rec.model.unit,
             "tokens_per_s": {
                 **_interval(metrics.tokens_per_s),
                 "window": metrics.window_tokens_per_s,

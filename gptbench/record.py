@@ -10,17 +10,21 @@ file carries them too, for readers who have no gptbench.
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from gptbench.config import ModelConfig, Workload
+from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
+from gptbench.own import OwnModule
 from gptbench.telemetry import Telemetry
 from gptbench.upgrades import upgraded
+
+Value = TypeVar("Value")
+Kind = Literal["cuda", "cpu"]
 
 MAX_RECORD_BYTES = 1 << 30
 
@@ -69,7 +73,7 @@ class MeasureTask:
     The device is looked at every `sample_period_s`; None: a trial, of which no telemetry is kept.
     """
 
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: Literal["cuda", "cpu"]
     warmup_steps: int
@@ -85,6 +89,11 @@ class MeasureTask:
     min_s: float = 0.0
     warmup_max_s: float = 0.0
     sample_period_s: float | None = None
+
+    def with_batch(self, batch_size: int) -> "MeasureTask":
+        """The same of another batch size."""
+        model, work = self.model.with_batch(batch_size), self.workload.with_batch(batch_size)
+        return replace(self, model=model, workload=work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +131,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceTask:
-    """Asks a worker to trace someone's module on the meta device, where tensors have no numbers.
+    """Asks a worker to trace someone's module, on the meta device where tensors have no numbers.
 
     `target` is 'module:factory' or 'path/to/file.py:factory'. The first of `inputs` is the first
     argument of the model, the others are arguments by name.
@@ -131,6 +140,7 @@ class TraceTask:
     target: str
     inputs: tuple[Input, ...]
     mode: Literal["train", "forward"]
+    device: Literal["meta", "cuda", "cpu"] = "meta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +185,9 @@ class Traced:
     """A worker's answer to a TraceTask: what every operator of a step cost, by module.
 
     `modules` begins with the model itself and goes on in the order of `named_modules`. `inputs`
-    are the task's and those that were added. `tokens` is None where the first input is no ids.
-    `notes` are sentences about what was done that was not asked for.
+    are the task's, with what integers are drawn below. `tokens` is None where the first input is
+    no ids. `loss` says what the step ended in; empty where it had no loss. `notes` are sentences
+    about what was done that was not asked for.
     """
 
     target: str
@@ -189,6 +200,7 @@ class Traced:
     operators: tuple[TracedOperator, ...]
     uncounted: tuple[Uncounted, ...]
     notes: tuple[str, ...]
+    loss: str = ""
 
     @property
     def total(self) -> TracedModule:
@@ -199,6 +211,53 @@ class Traced:
     def step(self) -> int:
         """Model FLOPs of one step: nothing that is computed twice."""
         return self.total.forward + self.total.backward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootprintTask:
+    """Asks a worker what a step of someone's module holds, on tensors without numbers.
+
+    The step is seen with each of `batch_sizes`, and where there is a limit with those that find
+    the largest that stays within it.
+    """
+
+    model: OwnModule
+    workload: Workload
+    device: Kind
+    batch_sizes: tuple[int, ...]
+    limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprint:
+    """Bytes that a step holds at one batch size; `peak_bytes` is the most at any one moment.
+
+    `activations` are what autograd keeps of the forward pass, `inputs` those of one batch, and
+    `peak_at` is the operator that reaches the peak.
+    """
+
+    batch_size: int
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer: int
+    activations: int
+    inputs: int
+    peak_bytes: int
+    peak_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprints:
+    """A worker's answer to a FootprintTask: by batch size, and the largest batch within the limit.
+
+    `largest_batch` is 0 where not even one row fits, and None where there was no limit. `kernels`
+    are those of a CPU too where CUDA was asked for and is not there.
+    """
+
+    kernels: Kind
+    at: tuple[TracedFootprint, ...]
+    largest_batch: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,22 +392,33 @@ class BatchSearch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Everything needed to believe a measurement, or to repeat it."""
+    """Everything needed to believe a measurement, or to repeat it.
+
+    `traced` is there where the model is someone's own module: what a step of it costs, at the
+    batch size of `workload`, whose `seq_len` then are the tokens of a row, or 1.
+    """
 
     schema_version: int
     gptbench_version: str
     command: str
     started_at: str  # UTC, ISO 8601
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: DeviceUsed
     measurement: Measurement
     batch_search: BatchSearch | None
     environment: dict[str, str | int | float | None]
     telemetry: Telemetry | None = None
+    traced: Traced | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, OwnModule) is (self.traced is None):
+            raise ValueError(
+                "a module of one's own has what was traced of it, and nothing else has"
+            )
 
 
-Kind = TypeVar("Kind", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def read(path: Path) -> Record:
@@ -359,7 +429,7 @@ def read(path: Path) -> Record:
     return read_as(Record, path)
 
 
-def read_as(kind: type[Kind], path: Path) -> Kind:
+def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
     """What a result.json holds, as a record or as a kind of record that has more.
 
     Raises QuestionError that names the file and what is wrong.
@@ -382,7 +452,7 @@ def read_as(kind: type[Kind], path: Path) -> Kind:
     except QuestionError as error:
         raise QuestionError(f"'{path}' {error}") from error
     try:
-        return msgspec.convert(document, kind)
+        return from_builtins(document, kind)
     except (msgspec.ValidationError, QuestionError) as error:
         raise QuestionError(f"'{path}': {str(error).rstrip('.')}.") from error
 
@@ -426,6 +496,48 @@ def trace_document(traced: Traced) -> dict[str, Any]:
         "uncounted": to_builtins(traced.uncounted),
         "notes": list(traced.notes),
     }
+
+
+def footprint_document(
+    module: OwnModule, work: Workload, held: TracedFootprint, largest_batch: int | None
+) -> dict[str, Any]:
+    """What a traced step holds, under the keys of `gptbench memory --format json`, in bytes."""
+    return {
+        "model": to_builtins(module),
+        "workload": {**to_builtins(work), "tokens": work.tokens},
+        "memory": {
+            "parameters": held.parameters,
+            "buffers": held.buffers,
+            "gradients": held.gradients,
+            "optimizer": held.optimizer,
+            "activations": held.activations,
+            "inputs": held.inputs,
+            "total": held.peak_bytes,
+        },
+        "peak": held.peak_at,
+        "largest_batch": largest_batch,
+    }
+
+
+def from_builtins(value: Any, kind: type[Value]) -> Value:
+    """A dataclass of plain dicts, lists and scalars.
+
+    Raises msgspec.ValidationError with the place of what does not fit, and what the dataclass
+    itself raises.
+    """
+    return msgspec.convert(value, kind, dec_hook=_model)
+
+
+def _model(kind: type[Any], value: Any) -> Any:
+    """A model: someone's own module has inputs, and a config has none."""
+    if kind is not Model:
+        raise NotImplementedError(f"nothing reads a {kind}")
+    found: type[Model] = OwnModule if isinstance(value, dict) and "inputs" in value else ModelConfig
+    try:
+        return msgspec.convert(value, found)
+    except msgspec.ValidationError as error:
+        # Its place is counted from the model, which every dataclass holds under this name.
+        raise msgspec.ValidationError(str(error).replace("`$", "`$.model")) from error
 
 
 def to_builtins(value: Any) -> Any:

@@ -17,9 +17,11 @@ from gptbench.record import (
     CheckTask,
     Detected,
     DetectTask,
+    FootprintTask,
     Measured,
     MeasureTask,
     Traced,
+    TracedFootprints,
     TraceTask,
 )
 
@@ -69,6 +71,11 @@ def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
 def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
     """What the device of this machine can do."""
     return ask("calibrate", task, tuple[Timed, ...], progress)
+
+
+def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
+    """What a step of someone's own module holds, at each batch size."""
+    return ask("footprint", task, TracedFootprints, progress)
 
 
 def ask(

@@ -13,8 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from gptbench import record
+from gptbench.config import Model, ModelConfig
+from gptbench.own import OwnModule
 from gptbench.record import Record
 from gptbench.upgrades import SCHEMA_VERSION
+
+# The kinds of model that a record holds.
+MODELS: tuple[type[Model], ...] = (ModelConfig, OwnModule)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,11 +28,12 @@ Share = Annotated[float, Meta(ge=0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParametersResult:
-    """Parameters of the model; `active` are those that meet a token."""
+    """Parameters: of a preset `active` are those that meet a token; of one's own, `trainable`."""
 
     total: int
-    non_embedding: int
-    active: int
+    non_embedding: int | None = None
+    active: int | None = None
+    trainable: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,7 @@ class Result:
     stall_share: Share
     samples: list[float]
     caveats: list[CaveatResult]
+    unit: str = "token"
     convention: str = "exact"
     batch_curve: tuple[CurveResult, ...] = ()
     precision: float | None = None
@@ -140,10 +147,18 @@ class Published(Record):
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of result.json, in the version that this gptbench writes."""
-    described = msgspec.json.schema(Published)
-    definitions: dict[str, Any] = described["$defs"]
+    (top, *_), definitions = msgspec.json.schema_components(
+        (Published, *MODELS), schema_hook=_any_model, ref_template="#/$defs/{name}"
+    )
     definitions["Published"]["properties"]["schema_version"]["const"] = SCHEMA_VERSION
-    return {"$schema": DIALECT, "title": "A result of gptbench", **described}
+    return {"$schema": DIALECT, "title": "A result of gptbench", **top, "$defs": definitions}
+
+
+def _any_model(kind: type[Any]) -> dict[str, Any]:
+    """A model is one of its kinds."""
+    if kind is not Model:
+        raise NotImplementedError(f"nothing describes a {kind}")
+    return {"anyOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in MODELS]}
 
 
 def check(path: Path) -> Published:

@@ -6,34 +6,31 @@ peak found, the choices that the person left open made, the batch searched, the 
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
 
 from gptbench import (
     __version__,
-    advice,
     batch,
     calibrate,
     curve,
     device,
+    forecast,
     memory,
     metrics,
     models,
     runner,
 )
 from gptbench.config import (
-    Attention,
     Dtype,
-    Mode,
+    Model,
     ModelConfig,
-    Recompute,
     Workload,
     check_fits_context,
-    parse_dtype,
 )
-from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.forecast import Forecast
+from gptbench.own import OwnModule
 from gptbench.process import Progress
+from gptbench.question import Asked, Question, read
 from gptbench.record import (
     BatchSearch,
     Detected,
@@ -45,7 +42,7 @@ from gptbench.record import (
 )
 from gptbench.runner import Measurer
 from gptbench.trials import Trials
-from gptbench.units import gib, parse_bytes, parse_flops_per_s, parse_fraction, parse_seconds
+from gptbench.units import gib
 from gptbench.upgrades import SCHEMA_VERSION
 
 # Tokens a step on a CPU, where larger batches are no faster and a person waits.
@@ -76,59 +73,16 @@ SAMPLE_S = 0.1
 MOST_SAMPLES = 600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a person typed; None where the choice is left to gptbench."""
-
-    command: str
-    model: str | None = None
-    gpu: str | None = None
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    auto_batch: Literal["largest", "throughput"] | None = None
-    batch_multiple: int = 1
-    max_batch_size: int | None = None
-    batch_size: int | None = None
-    seq_len: int | None = None
-    mode: Mode = "train"
-    dtype: str | None = None
-    pure: bool = False
-    tf32: bool = False
-    attention: Attention = "fused"
-    recompute: Recompute = "none"
-    grad_accum: int = 1
-    compile: bool = False
-    steps: int | None = None
-    precision: str | None = None
-    time: str | None = None
-    memory_limit: str | None = None
-    data: Path | None = None
-    peak: str | None = None
-    devices: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A question whose every word has been read and found possible."""
-
-    model: ModelConfig | None
-    dtype: Dtype | None
-    wanted: tuple[Device, ...]
-    table: tuple[Device, ...]
-    memory_limit_bytes: int | None
-    stated_peak: float | None
-    precision: float | None
-    time_s: float | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What will be run, with every choice made but, where it is searched, the batch size."""
 
     question: Question
     detected: Detected
-    model: ModelConfig
+    model: Model
     work: Workload
-    asked: _Asked
+    asked: Asked
+    forecast: Forecast
 
 
 def run(question: Question, progress: Progress) -> Record:
@@ -140,93 +94,39 @@ def run(question: Question, progress: Progress) -> Record:
     work = _workload(question, asked, model, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
-    plan = _Plan(question, detected, model, work, asked)
+    model, known = forecast.of(model, work, detected.kind, _traced_sizes(question), progress)
+    plan = _Plan(question, detected, model, work, asked, known)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
         limit_bytes = _with_slack(found.limit_bytes)
         size = curve.chosen(found.curve) if found.curve else found.max_batch_size
-        plan = replace(plan, work=work.with_batch(size))
+        plan = replace(plan, model=model.with_batch(size), work=work.with_batch(size))
     measured = _measure(plan, limit_bytes, progress)
     return Record(
         schema_version=SCHEMA_VERSION,
         gptbench_version=__version__,
         command=question.command,
         started_at=started_at,
-        model=model,
+        model=plan.model,
         workload=plan.work,
         device=used,
         measurement=measured.measurement,
         batch_search=found,
         environment=measured.environment,
         telemetry=measured.telemetry,
+        traced=known.traced(plan.work),
     )
 
 
-def read(question: Question) -> _Asked:
-    """Everything about the question that can be refused without looking at the machine."""
-    table = device.table(question.devices)
-    model = models.load(question.model) if question.model else None
-    _check_batches(question)
-    _check_window(question)
-    dtype = parse_dtype(question.dtype) if question.dtype else None
-    if question.pure and dtype == "float32":
-        raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
-    if question.tf32 and dtype not in (None, "float32"):
-        raise QuestionError(
-            f"--tf32 multiplies float32 numbers, but --dtype is {question.dtype!r}. "
-            "Type --dtype float32, or leave --tf32 out."
-        )
-    if question.seq_len is not None and model is not None:
-        check_fits_context(model, Workload(batch_size=1, seq_len=question.seq_len))
-    if question.gpu is not None and question.device == "cpu":
-        raise QuestionError(f"--gpu {question.gpu!r} and --device cpu contradict each other.")
-    if question.data is not None and not question.data.is_file():
-        raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
-    stated = question.peak not in (None, "none")
-    return _Asked(
-        model=model,
-        dtype=dtype,
-        wanted=device.find(question.gpu, table) if question.gpu else (),
-        table=table,
-        memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
-        stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
-        precision=parse_fraction(question.precision) if question.precision else None,
-        time_s=parse_seconds(question.time) if question.time else None,
-    )
+def _traced_sizes(question: Question) -> tuple[int, ...]:
+    """The batch sizes whose memory is traced before a search for the largest."""
+    if not question.auto_batch:
+        return ()
+    return tuple(question.batch_multiple * size for size in forecast.BATCHES)
 
 
-def _check_window(question: Question) -> None:
-    """Raise QuestionError where a number of steps is asked for, and a rule that would choose it."""
-    for option, value in (("--precision", question.precision), ("--time", question.time)):
-        if value is not None and question.steps is not None:
-            raise QuestionError(
-                f"--steps {question.steps} and {option} {value} contradict each other. "
-                "Type one of them."
-            )
-
-
-def _check_batches(question: Question) -> None:
-    """Raise QuestionError where what is said about the batch cannot all be true."""
-    multiple, most = question.batch_multiple, question.max_batch_size
-    if question.auto_batch and question.batch_size is not None:
-        raise QuestionError(
-            f"--batch-size {question.batch_size} and --auto-batch contradict each other. "
-            "Type one of them."
-        )
-    for option, value, default in (
-        ("--batch-multiple", multiple, 1),
-        ("--max-batch-size", most, None),
-    ):
-        if value != default and not question.auto_batch:
-            raise QuestionError(f"{option} {value} is for a search. Type --auto-batch with it.")
-    if most is not None and most < multiple:
-        raise QuestionError(
-            f"no multiple of --batch-multiple {multiple} is within --max-batch-size {most}."
-        )
-
-
-def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
+def _detect(question: Question, asked: Asked, progress: Progress) -> Detected:
     dtype = "tf32" if question.tf32 else asked.dtype or "float32"
     peak_dtype = None if question.peak else dtype
     try:
@@ -246,8 +146,33 @@ def _suitable_model(detected: Detected) -> ModelConfig:
     return models.load("scratchgpt" if small else "gpt2-small")
 
 
-def _workload(
-    question: Question, asked: _Asked, model: ModelConfig, detected: Detected
+def _workload(question: Question, asked: Asked, model: Model, detected: Detected) -> Workload:
+    if isinstance(model, OwnModule):
+        return _own_workload(question, asked, model, detected)
+    if isinstance(model, ModelConfig):
+        return _preset_workload(question, asked, model, detected)
+    raise QuestionError(f"nothing runs the model {model.name!r}.")
+
+
+def _own_workload(
+    question: Question, asked: Asked, module: OwnModule, detected: Detected
+) -> Workload:
+    dtype = asked.dtype or _suitable_dtype(question, detected)
+    return Workload(
+        batch_size=module.batch_size,
+        seq_len=module.row_tokens,
+        mode=question.mode,
+        dtype=dtype,
+        autocast=dtype != "float32" and not question.pure,
+        tf32=question.tf32,
+        attention="own",
+        recompute="own",
+        compile=question.compile,
+    )
+
+
+def _preset_workload(
+    question: Question, asked: Asked, model: ModelConfig, detected: Detected
 ) -> Workload:
     dtype = asked.dtype or _suitable_dtype(question, detected)
     work = Workload(
@@ -275,7 +200,7 @@ def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
     return "bfloat16" if detected.has_bfloat16 else "float16"
 
 
-def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
+def _suitable_batch(asked: Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
     room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
@@ -285,7 +210,7 @@ def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected:
     return size
 
 
-def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workload) -> DeviceUsed:
+def judged_by(question: Question, asked: Asked, detected: Detected, work: Workload) -> DeviceUsed:
     """The device that runs, with the peak its MFU is judged by.
 
     Raises UnavailableError for a GPU that is not in the table or not the one asked for, and
@@ -359,23 +284,24 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     question = plan.question
     # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
     # then fails sooner. Compiled code is made for one batch size.
-    prime = plan.detected.kind == "cpu" and not question.compile
+    # Of someone's own module nobody knows that it takes one.
+    preset = isinstance(plan.model, ModelConfig)
     task = replace(
         _task(plan, limit.size_bytes),
-        prime=prime,
+        prime=preset and plan.detected.kind == "cpu" and not question.compile,
         precision=None,
         warmup_max_s=0.0,
         sample_period_s=None,
     )
-    prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
+    prior = plan.forecast.line(plan.work)
     with Measurer() as measurer:
-        trials = Trials(task, measurer, progress)
+        trials = Trials(task, measurer, progress, plan.forecast.step_flops)
         largest = question.max_batch_size or batch.LARGEST
         try:
             found = batch.search(trials.probe, limit, prior, largest, question.batch_multiple)
         except OutOfMemoryError as error:
-            least = plan.work.with_batch(question.batch_multiple)
-            would = advice.what_would_fit(_case(plan, least), limit.size_bytes)
+            work = plan.work.with_batch(question.batch_multiple)
+            would = plan.forecast.way_out(work, limit.size_bytes)
             raise OutOfMemoryError(f"{error} {would}") from error
         if question.auto_batch != "throughput":
             return found
@@ -383,11 +309,6 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
         # Over a longer window the heap grows a little, as in the window of the result.
         trials.task = replace(task, memory_limit_bytes=_with_slack(limit.size_bytes))
         return replace(found, curve=curve.measured(sizes, trials.round))
-
-
-def _case(plan: _Plan, work: Workload) -> memory.Case:
-    """The workload as memory predicts it, by the kernels of the device that runs it."""
-    return memory.Case(plan.model, work, memory.Setup(kind=plan.detected.kind))
 
 
 def _with_slack(limit_bytes: int) -> int:
@@ -440,11 +361,9 @@ def _refuse_hopeless(plan: _Plan) -> None:
 
     A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
     """
-    case, memory_bytes = _case(plan, plan.work), plan.detected.memory_bytes
-    found = case.footprint
-    kept = found.parameters + found.gradients + found.optimizer
+    kept, memory_bytes = plan.forecast.kept_bytes(plan.work), plan.detected.memory_bytes
     if plan.detected.kind == "cpu" and kept > memory_bytes:
-        would = advice.what_would_fit(case, memory_bytes)
+        would = plan.forecast.way_out(plan.work, memory_bytes)
         raise OutOfMemoryError(
             f"{plan.model.name!r} keeps {gib(kept)} whatever the batch, and this machine has "
             f"{gib(memory_bytes)}. {would}"
@@ -458,10 +377,17 @@ def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measur
         return runner.measure(_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:
         allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
-        case = _case(plan, work)
+        predicted = plan.forecast.peak_bytes(work)
+        needed = f"about {gib(predicted)} are needed ({error})" if predicted else str(error)
         raise OutOfMemoryError(
-            f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
-            f"{gib(case.footprint.total)} are needed ({error}). "
+            f"batch {_batch(plan)} does not fit{allowed}: {needed}. "
             "Type --auto-batch for the largest that fits. "
-            f"{advice.what_would_fit(case, limit_bytes or plan.detected.free_bytes)}"
+            f"{plan.forecast.way_out(work, limit_bytes or plan.detected.free_bytes)}"
         ) from error
+
+
+def _batch(plan: _Plan) -> str:
+    """'8 × 1024 tokens', or '8 samples'."""
+    work = plan.work
+    tokens = f"{work.batch_size} × {work.seq_len} tokens"
+    return tokens if plan.model.unit == "token" else f"{work.batch_size} samples"

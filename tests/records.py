@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from gptbench import presets
 from gptbench.config import ModelConfig, Workload
+from gptbench.inputs import Input
+from gptbench.own import OwnModule
 from gptbench.record import (
     BatchSearch,
     CurvePoint,
@@ -14,6 +16,10 @@ from gptbench.record import (
     Probe,
     Record,
     Round,
+    Traced,
+    TracedModule,
+    TracedOperator,
+    Uncounted,
 )
 from gptbench.upgrades import SCHEMA_VERSION
 
@@ -143,6 +149,46 @@ NO_PEAK = replace(
     ON_GPU,
     device=replace(
         GPU, id=None, peak_flops_per_s=None, peak_origin="unknown", peak_source="no such row"
+    ),
+)
+
+# Images [32, 3, 8, 8]: 1 GFLOP forward, two backward and half of one again a step, by pencil.
+_NET = TracedModule(
+    path="",
+    class_name="Net",
+    calls=1,
+    parameters=1_000_000,
+    forward=10**9,
+    backward=2 * 10**9,
+    recompute=5 * 10**8,
+)
+IMAGES = (Input(shape=(32, 3, 8, 8), dtype="float32"), Input(name="labels", shape=(32,), below=7))
+OWN = replace(
+    ON_CPU,
+    command="gptbench throughput net.py:build --input-shape 32x3x8x8 --input-dtype fp32",
+    model=OwnModule(name="net.py:build", inputs=IMAGES),
+    workload=Workload(batch_size=32, seq_len=1, attention="own", recompute="own"),
+    measurement=replace(ON_CPU.measurement, step_ns=(10**8,) * 10, window_ns=10**9),
+    traced=Traced(
+        target="net.py:build",
+        mode="train",
+        inputs=IMAGES,
+        tokens=None,
+        parameters=1_000_000,
+        trainable=400_000,
+        modules=(_NET,),
+        operators=(
+            TracedOperator(
+                operator="aten.convolution",
+                calls=1,
+                forward=10**9,
+                backward=2 * 10**9,
+                recompute=5 * 10**8,
+            ),
+        ),
+        uncounted=(Uncounted(operator="mine.kernel", calls=1, modules=("",)),),
+        notes=("What torch.compile compiles was traced as it is written.",),
+        loss="mean square of its outputs",
     ),
 )
 

@@ -21,7 +21,7 @@ MEMORIES = st.builds(
 )
 
 
-def searched(memory, largest=batch.LARGEST, multiple=1):
+def searched(memory, largest=batch.LARGEST, multiple=1, *, predicted=True):
     def reports(b):
         return memory["fixed"] + memory["each"] * b + memory["bend"] * b * b
 
@@ -40,12 +40,19 @@ def searched(memory, largest=batch.LARGEST, multiple=1):
     best = 0
     while needs(best + 1) <= limit:
         best += 1
-    return batch.search(probe, batch.Limit(limit, "test"), prior, largest, multiple), best, tried
+    known = prior if predicted else None
+    return batch.search(probe, batch.Limit(limit, "test"), known, largest, multiple), best, tried
 
 
 @given(MEMORIES)
 def test_the_answer_is_exact_however_wrong_the_prediction(memory):
     found, best, _ = searched(memory)
+    assert found.max_batch_size == best
+
+
+@given(MEMORIES)
+def test_the_answer_is_exact_where_nothing_could_be_predicted(memory):
+    found, best, _ = searched(memory, predicted=False)
     assert found.max_batch_size == best
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import calibrations as made_up
 import records
-from gptbench import device, metrics, presets
+from gptbench import device, flops, metrics, presets
 from gptbench.config import Workload
 from gptbench.conventions import named
 from gptbench.metrics import Caveat
@@ -44,6 +44,7 @@ CAVEATS = (
     Caveat("over-achievable", {"share": 1.06, "source": "bfloat16 matrix product, measured then"}),
     Caveat("stalls", {"share": 0.112}),
     Caveat("outliers", {"severe": 3, "steps": 120}),
+    Caveat("uncounted", {"operators": "mine.kernel"}),
     Caveat("early-stop", {"flops": 154_618_822_656, "hfu": 0.412}),
     Caveat("few-steps", {"steps": 5}),
 )
@@ -91,7 +92,7 @@ TABLES = {
     "result on a CPU": result(records.ON_CPU),
     "probes": results.probes(records.SEARCH),
     "result of a curve": result(records.CURVED),
-    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED.workload),
+    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED),
     "steps": results.steps(records.ON_GPU),
     "utilization": results.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
     "provenance": results.provenance(records.ON_GPU),
@@ -114,7 +115,7 @@ def row(a_table, name):
 def test_a_largest_batch_that_is_not_on_the_curve_is_said_to_have_run_out_of_memory():
     search = records.CURVED.batch_search
     without = replace(search, curve=search.curve[:-1])
-    (note,) = [n for n in results.speeds(without, records.CURVED.workload).notes if "trial" in n]
+    (note,) = [n for n in results.speeds(without, records.CURVED).notes if "trial" in n]
     assert note.startswith(f"Batch {search.max_batch_size} fitted")
 
 
@@ -397,11 +398,13 @@ def charts(rec):
     drawn = {
         "steps": plot.step_times(rec, found),
         "mfu": plot.mfu_bar(rec, found),
-        "components": plot.components(rec.model, rec.workload),
+        "components": plot.components(
+            [(m.name, m.flops) for m in flops.matmuls(rec.model, rec.workload)]
+        ),
     }
     if rec.batch_search is not None:
-        drawn["batch"] = plot.batch_curve(rec.batch_search, rec.workload)
-        drawn["speed"] = plot.speed_curve(rec.batch_search, rec.workload)
+        drawn["batch"] = plot.batch_curve(rec.batch_search, rec)
+        drawn["speed"] = plot.speed_curve(rec.batch_search, rec)
     return {name: svg for name, svg in drawn.items() if svg}
 
 

@@ -52,6 +52,7 @@ RECORDS = {
     "cpu": records.ON_CPU,
     "curve": records.CURVED,
     "no peak": records.NO_PEAK,
+    "own module": records.OWN,
 }
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gptbench import curve, metrics, throughput
+from gptbench import curve, forecast, metrics, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
 from gptbench.record import Detected
@@ -150,7 +150,8 @@ def limit(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
-    return throughput._limit(throughput._Plan(question(**words), here, model, work, asked))
+    known = forecast.OfLedger(model, here.kind)
+    return throughput._limit(throughput._Plan(question(**words), here, model, work, asked, known))
 
 
 def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():

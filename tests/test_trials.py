@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gptbench import presets
+from gptbench import flops, presets
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, WorkerDiedError, WorkerHungError
 from gptbench.record import Measured, Measurement, MeasureTask
@@ -51,7 +51,10 @@ class FakeMeasurer:
 
 
 def trials(error=None, task=TASK):
-    return Trials(task, FakeMeasurer(error), lambda _doing, _s: None)
+    def cost(work):
+        return flops.step_flops(MODEL, work).hardware
+
+    return Trials(task, FakeMeasurer(error), lambda _doing, _s: None, cost)
 
 
 def test_a_probe_runs_two_full_steps_of_the_batch_within_the_limit():

@@ -55,7 +55,7 @@ def show_results(format: Format, records: Sequence[Any], convention: Any) -> Non
         if rec.batch_search is not None:
             tables.append(results.probes(rec.batch_search))
             if rec.batch_search.curve:
-                tables.append(results.speeds(rec.batch_search, rec.workload))
+                tables.append(results.speeds(rec.batch_search, rec))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gptbench import conventions, metrics, record, throughput
+from gptbench import conventions, inputs, metrics, question, record, throughput
 from gptbench.cli.answer import progress_bar, show_results, write_reports
 from gptbench.cli.options import (
     AttentionChoice,
@@ -21,20 +21,26 @@ from gptbench.cli.options import (
     Format,
     FormatOption,
     GradAccum,
+    InputDtype,
+    InputShape,
     Mode,
     ModeChoice,
+    NamedInputs,
     Pure,
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
 )
+from gptbench.errors import QuestionError
 
 
 def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="A preset, a .toml, a config.json (default: one to suit)."
+            metavar="[MODEL]",
+            help="A preset, a .toml, a config.json, or your own module:factory "
+            "(default: a preset to suit).",
         ),
     ] = None,
     gpu: Annotated[
@@ -80,6 +86,9 @@ def command(
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Allow this much memory, such as 2GiB.")
     ] = None,
+    input_shape: InputShape = None,
+    input_dtype: InputDtype = None,
+    input: NamedInputs = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
@@ -100,12 +109,17 @@ def command(
     """Measure tokens/s and MFU of a model on this machine.
 
     Example: gptbench throughput gpt2-small --gpu a100 --auto-batch --out results
+
+    Example: gptbench throughput net.py:build --input-shape 8x1024
     """
     counted = conventions.named(convention)
+    if model and inputs.is_target(model) and counted is not conventions.EXACT:
+        raise QuestionError(f"--convention {convention} is for presets: a trace counts exactly.")
     folder = record.output_folder(out) if out else None
-    question = throughput.Question(
+    asked = question.Question(
         command=shlex.join(["gptbench", *sys.argv[1:]]),
         model=model,
+        inputs=inputs.given(input_shape, input_dtype, input or ()),
         gpu=gpu,
         device=device.value,
         auto_batch=auto_batch.value if auto_batch else None,
@@ -130,7 +144,7 @@ def command(
         devices=devices,
     )
     with progress_bar() as progress:
-        rec = throughput.run(question, progress)
+        rec = throughput.run(asked, progress)
     result = metrics.derive(rec)
     metrics.refuse_impossible(result, rec)
     if folder is not None:

@@ -12,6 +12,7 @@ CODES = (
     "over-achievable",
     "stalls",
     "outliers",
+    "uncounted",
     "early-stop",
     "few-steps",
     *doubts.SENTENCES,
@@ -24,7 +25,7 @@ def sentence(caveat: Caveat) -> str:
     return doubt(caveat.values) if doubt is not None else _of_the_result(caveat)
 
 
-def _of_the_result(caveat: Caveat) -> str:
+def _of_the_result(caveat: Caveat) -> str:  # noqa: C901, one case a code
     """What the numbers themselves say."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
@@ -67,6 +68,12 @@ def _of_the_result(caveat: Caveat) -> str:
                 f"{severe} of {steps} steps are severe outliers, slower than the third quartile "
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
+            )
+        case Caveat("uncounted", {"operators": operators}):
+            text = (
+                f"Nobody knows how many FLOPs these operators of the module cost: {operators}. MFU "
+                "and HFU leave them out, and are too low by as much. Register a formula with "
+                "torch.utils.flop_counter.register_flop_formula."
             )
         case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
             text = (

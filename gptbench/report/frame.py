@@ -22,12 +22,12 @@ COLUMNS: dict[str, str] = {
     "mode": "train or forward",
     "device": "the device's name as its driver reports it",
     "dtype": "number format that the matrix products multiplied in",
-    "attention": "fused or math",
-    "recompute": "what the backward pass ran again: none, attention or block",
+    "attention": "fused or math; own is as the model's own code has it",
+    "recompute": "what the backward pass ran again: none, attention, block or own",
     "grad_accum": "batches whose gradients a step adds up",
     "compile": "whether torch.compile was used",
     "batch_size": "sequences a batch",
-    "seq_len": "tokens a sequence",
+    "seq_len": "tokens a sequence; 1 where samples are counted",
     "parameters": "parameters of the model",
     "convention": "how FLOPs were counted",
     "metric": "what was measured or counted",
@@ -96,7 +96,7 @@ def _shared(rec: Record, found: Metrics) -> dict[str, Any]:
         "compile": rec.workload.compile,
         "batch_size": rec.workload.batch_size,
         "seq_len": rec.workload.seq_len,
-        "parameters": found.parameters.total,
+        "parameters": found.parameters["total"],
         "convention": found.convention.key,
         "gptbench_version": rec.gptbench_version,
         "started_at": rec.started_at,
@@ -107,8 +107,9 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     window = {"n": found.step_time_s.n}
     search = rec.batch_search
     largest = None if search is None else search.max_batch_size
-    yield _estimate("tokens_per_s", found.tokens_per_s, "token/s")
-    yield _row("tokens_per_s", "window", found.window_tokens_per_s, "token/s") | window
+    unit = rec.model.unit
+    yield _estimate("tokens_per_s", found.tokens_per_s, f"{unit}/s")
+    yield _row("tokens_per_s", "window", found.window_tokens_per_s, f"{unit}/s") | window
     yield _estimate("step_time_s", found.step_time_s, "s")
     yield _row("mfu", "window", found.mfu, "1") | window
     yield _row("hfu", "window", found.hfu, "1") | window
@@ -118,7 +119,7 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     per_token_j = None if found.energy is None else found.energy.per_token_j
     yield _row("energy_per_token_j", "window", per_token_j, "J/token") | window
     yield _row("max_batch_size", "largest", largest, "1")
-    yield _row("flops_per_token", "exact", found.flops_per_token, "FLOP/token")
+    yield _row("flops_per_token", "exact", found.flops_per_token, f"FLOP/{unit}")
 
 
 def _curve(rec: Record) -> Iterator[dict[str, Any]]:
@@ -127,7 +128,8 @@ def _curve(rec: Record) -> Iterator[dict[str, Any]]:
         speed = curve.tokens_per_s(point, rec.workload)
         size = {"batch_size": point.batch_size, "n": speed.n}
         bounds = {"low": speed.low, "high": speed.high}
-        yield _row("tokens_per_s", "curve", speed.median, "token/s") | bounds | size
+        rate = _row("tokens_per_s", "curve", speed.median, f"{rec.model.unit}/s")
+        yield rate | bounds | size
         yield _row("peak_memory_bytes", "curve", point.peak_memory_bytes, "B") | size
 
 

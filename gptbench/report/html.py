@@ -11,8 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gptbench import calibrated, metrics
+from gptbench import calibrated, flops, metrics
 from gptbench.calibrated import Calibration
+from gptbench.config import ModelConfig, Workload
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
@@ -26,6 +27,7 @@ from gptbench.report import (
     results,
     rooflines,
     surroundings,
+    traces,
     words,
 )
 from gptbench.report.table import DASH, Table
@@ -105,7 +107,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{words.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{words.setting(rec)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
@@ -126,7 +128,8 @@ def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+        f"{rec.model.name} {does} at {speed} {words.rate(rec)} on one {rec.device.name}, "
+        f"{_use(rec, found)}."
     )
 
 
@@ -146,7 +149,7 @@ def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
     rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"The most tokens/s of {len(pairs)} results: {speed}, by {rec.model.name} on one "
+        f"The most {words.rate(rec)} of {len(pairs)} results: {speed}, by {rec.model.name} on one "
         f"{rec.device.name}, {_use(rec, found)}."
     )
 
@@ -157,7 +160,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     median = results.rate(found.tokens_per_s.median)
     numbers = [
         Number(
-            "tokens/s",
+            words.rate(rec),
             results.rate(found.window_tokens_per_s),
             f"over the whole window. Median step {median}, "
             f"{results.interval(found.tokens_per_s, results.rate)}",
@@ -192,7 +195,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     if found.energy is not None:
         used = found.energy
         detail = f"{used.mean_w:.0f} W in the mean of the window"
-        numbers.append(Number("energy per token", joules(used.per_token_j), detail))
+        numbers.append(Number(f"energy per {rec.model.unit}", joules(used.per_token_j), detail))
     if search is not None:
         certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))
@@ -214,32 +217,51 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             "number; the scale does not begin at zero.",
             results.steps(rec),
         ),
-        Chart(
-            "Where the FLOPs are",
-            plot.components(rec.model, rec.workload, within),
-            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
-            ledgers.ledger(rec.model, rec.workload),
-        ),
+        _where_the_flops_are(rec, within),
     ]
     search = rec.batch_search
     if search is not None and search.curve:
         speeds = Chart(
             "Speed of each batch size",
-            plot.speed_curve(search, rec.workload, within),
+            plot.speed_curve(search, rec, within),
             "A point is the median of its rounds, each in a process of its own; the bar behind it "
             "goes from the slowest to the fastest.",
-            results.speeds(search, rec.workload),
+            results.speeds(search, rec),
         )
         charts.insert(2, speeds)
     if search is not None:
         tried = Chart(
             "Batch size",
-            plot.batch_curve(search, rec.workload, within),
+            plot.batch_curve(search, rec, within),
             "A point is one trial in a process of its own; a cross is one that ran out of memory.",
             results.probes(search),
         )
         charts.insert(2, tried)
     return tuple(chart for chart in charts if chart.svg)
+
+
+def _where_the_flops_are(rec: Record, within: str) -> Chart:
+    """By matrix product of a preset, by operator of what was traced."""
+    heading = "Where the FLOPs are"
+    if isinstance(rec.model, ModelConfig):
+        return Chart(
+            heading,
+            plot.components(_products(rec.model, rec.workload), within),
+            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
+            ledgers.ledger(rec.model, rec.workload),
+        )
+    assert rec.traced is not None
+    costly = [(o.operator, o.forward) for o in rec.traced.operators if o.forward]
+    return Chart(
+        heading,
+        plot.components(costly, within),
+        "Forward FLOPs by operator, as a trace of the step counted them.",
+        traces.operators(rec.traced),
+    )
+
+
+def _products(model: ModelConfig, work: Workload) -> list[tuple[str, int]]:
+    return [(row.name, row.flops) for row in flops.matmuls(model, work)]
 
 
 # -- the page of a calibration ------------------------------------------------------------------

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from gptbench import curve
-from gptbench.config import Workload
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
@@ -32,7 +31,9 @@ def by_convention(name: str, metrics: Metrics) -> str:
     return name if metrics.convention is EXACT else f"{name} ({metrics.convention.key})"
 
 
-def _counted(metrics: Metrics) -> str:
+def _counted(rec: Record, metrics: Metrics) -> str:
+    if rec.traced is not None:
+        return "every product that a trace of the step saw, attention in full"
     if metrics.convention is EXACT:
         return "every matrix product, attention in full"
     return f"{metrics.convention.formula}, as {metrics.convention.key} counts"
@@ -45,12 +46,12 @@ def result(rec: Record, metrics: Metrics) -> Table:
     steps = len(taken.step_ns)
     rows: list[tuple[Cell, ...]] = [
         (
-            "tokens/s",
+            words.rate(rec),
             Quantity(metrics.window_tokens_per_s, rate(metrics.window_tokens_per_s)),
-            f"all tokens over all wall time: {steps} steps in {window}",
+            f"all {rec.model.unit}s over all wall time: {steps} steps in {window}",
         ),
         (
-            "tokens/s, median step",
+            f"{words.rate(rec)}, median step",
             Quantity(metrics.tokens_per_s.median, rate(metrics.tokens_per_s.median)),
             interval(metrics.tokens_per_s, rate),
         ),
@@ -66,12 +67,12 @@ def result(rec: Record, metrics: Metrics) -> Table:
         ),
         *_utilization(rec, metrics),
         (
-            "model FLOPs per token",
+            f"model FLOPs per {rec.model.unit}",
             scaled(metrics.flops_per_token),
-            _counted(metrics),
+            _counted(rec, metrics),
         ),
         ("peak memory", known(taken.peak_memory_bytes, gib), _memory_words(rec)),
-        *_energy(metrics),
+        *_energy(rec, metrics),
     ]
     if metrics.first_step_s is not None:
         rows.append(("first step", known(metrics.first_step_s, seconds), _start(rec)))
@@ -81,14 +82,15 @@ def result(rec: Record, metrics: Metrics) -> Table:
             why = "the smallest within 1% of the fastest"
             rows.append(("fastest batch", count(curve.chosen(search.curve)), why))
     rows += [
-        ("parameters", count(metrics.parameters.total), rec.model.name),
+        ("parameters", count(metrics.parameters["total"]), _architecture(rec)),
         ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
-        ("workload", rec.workload.mode, words.workload(rec.workload).partition(", ")[2]),
+        ("workload", rec.workload.mode, words.setting(rec).partition(", ")[2]),
     ]
     return Table(
         title=f"{rec.model.name} on {rec.device.name}",
         columns=(Column("quantity"), Column("value", right=True), Column("how", wraps=True)),
         rows=tuple(rows),
+        notes=_notes(rec),
     )
 
 
@@ -123,13 +125,32 @@ def _start(rec: Record) -> str:
     return ", ".join(said)
 
 
-def _energy(metrics: Metrics) -> list[tuple[Cell, ...]]:
+def _energy(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
     used = metrics.energy
     if used is None:
         return []
     error = "" if used.relative_error is None else f", ±{percent(used.relative_error)}"
-    how = f"{used.mean_w:.0f} W in the mean, {used.tokens_per_j:.4g} tokens per joule{error}"
-    return [("energy per token", Quantity(used.per_token_j, joules(used.per_token_j)), how)]
+    how = f"{used.mean_w:.0f} W in the mean, {used.tokens_per_j:.4g} {rec.model.unit}s per joule{error}"
+    return [
+        (f"energy per {rec.model.unit}", Quantity(used.per_token_j, joules(used.per_token_j)), how)
+    ]
+
+
+def _architecture(rec: Record) -> str:
+    """What the parameters are of."""
+    found = rec.traced
+    if found is None:
+        return rec.model.name
+    return f"{found.total.class_name}, {grouped(found.trainable)} trainable"
+
+
+def _notes(rec: Record) -> tuple[str, ...]:
+    """What was done with someone's own module that nobody asked for."""
+    found = rec.traced
+    if found is None:
+        return ()
+    ends = f"The step ends in the {found.loss}." if found.loss.startswith(("next", "mean")) else ""
+    return tuple(note for note in (ends, *found.notes) if note)
 
 
 def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
@@ -204,9 +225,9 @@ def _probe(probe: Probe) -> tuple[Cell, ...]:
     )
 
 
-def speeds(search: BatchSearch, work: Workload) -> Table:
+def speeds(search: BatchSearch, rec: Record) -> Table:
     """The speed of each batch size that was timed, and which of them is used."""
-    found = {p.batch_size: curve.tokens_per_s(p, work) for p in search.curve}
+    found = {p.batch_size: curve.tokens_per_s(p, rec.workload) for p in search.curve}
     best, used = max(speed.median for speed in found.values()), curve.chosen(search.curve)
     again = [curve.spread(p) for p in search.curve if len(p.rounds) > 1]
     notes = [f"{used} is the smallest within {percent(curve.ALIKE, 0)} of the fastest."]
@@ -224,7 +245,7 @@ def speeds(search: BatchSearch, work: Workload) -> Table:
         title=f"Speed by batch size: {used} is used",
         columns=(
             Column("batch size", right=True),
-            Column("tokens/s", right=True),
+            Column(words.rate(rec), right=True),
             Column("of best", right=True),
             Column("slowest", right=True),
             Column("fastest", right=True),
@@ -281,7 +302,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
         (
             rec.model.name,
             rec.device.name,
-            words.workload(rec.workload),
+            words.setting(rec),
             Quantity(found.window_tokens_per_s, rate(found.window_tokens_per_s)),
             known(found.mfu, percent),
             Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
@@ -295,7 +316,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
             Column("model"),
             Column("device", wraps=True),
             Column("workload", wraps=True),
-            Column("tokens/s", right=True),
+            Column(" or ".join(dict.fromkeys(map(words.rate, records))), right=True),
             Column(by_convention("MFU", results[0]), right=True),
             Column("step time", right=True, unit="s"),
             Column("peak memory", right=True, unit="bytes"),

@@ -21,11 +21,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
-from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
+from gptbench.record import (
+    CheckTask,
+    DetectTask,
+    FootprintTask,
+    MeasureTask,
+    TraceTask,
+    from_builtins,
+    to_builtins,
+)
 from gptbench.worker import lifeline, oom
 
 
@@ -77,6 +83,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
     "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
+    "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),
 }
 
 
@@ -84,7 +91,7 @@ def answer(kind: str, task: Any, progress: Callable[[str, float], None]) -> Any:
     """What the task's own module makes of it."""
     task_type, module, function = ANSWERS[kind]
     return getattr(importlib.import_module(module), function)(
-        msgspec.convert(task, task_type), progress
+        from_builtins(task, task_type), progress
     )
 
 

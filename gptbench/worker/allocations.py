@@ -6,6 +6,7 @@ that the byte ledger is held to.
 """
 
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
@@ -37,18 +38,21 @@ def saved(config: ModelConfig, work: Workload, fake: bool = True) -> tuple[Saved
     with FakeTensorMode() if fake else nullcontext():
         model = _build(config, work)
         tokens = torch.zeros(work.batch_size, work.seq_len + 1, dtype=torch.long)
-        watch = _Watch(model, tokens)
+        watch = Watch(model, (tokens,))
         with watch, step.casting(work, torch.device("cpu")):
             loss = next_token_loss(model(tokens[:, :-1], work.seq_lens), tokens[:, 1:])
         del loss
     return tuple(watch.found.values())
 
 
-class _Watch:
-    """Hooks on what autograd saves, and on which module is running."""
+class Watch:
+    """Hooks on what autograd saves, and on which module is running: `found`, by storage.
 
-    def __init__(self, model: nn.Module, tokens: Tensor) -> None:
-        known = (*model.parameters(), tokens)
+    Parameters and inputs are left out.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+        known = (*model.parameters(), *inputs)
         self.found: dict[int, Saved] = {}
         self._keep: list[Tensor] = []
         self._known = {t.untyped_storage()._cdata for t in known}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import UnavailableError
 from gptbench.record import Measured, Measurement, MeasureTask
-from gptbench.worker import compilation, memory_limit, step, telemetry, text, window
+from gptbench.worker import compilation, memory_limit, runnable, step, telemetry, window
 from gptbench.worker.clock import Clock, CudaClock, HostClock, Run
 from gptbench.worker.environment import commits, environment
 from gptbench.worker.telemetry import Watch
@@ -34,17 +35,17 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         surroundings |= commits()
     if device.type == "cpu":
         load_libraries(task.workload, device)
-    tokens = text.batches(task.model, task.workload, task.data, task.seed, device)
+    batches, build = runnable.of(task, device)
     with _watching(task, device) as watch:
         if task.memory_limit_bytes is not None:
             memory_limit.limit(device, task.memory_limit_bytes)
         peak = memory_limit.PeakMemory(device)
         progress("building the model", 0.0)
         began_ns = time.perf_counter_ns()
-        run = step.build(task.model, task.workload, device)
+        run = build()
         build_ns = time.perf_counter_ns() - began_ns
         clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
-        feed = cycle(tokens.unbind(0))
+        feed = cycle(batches)
         losses: list[Tensor] = []
 
         def timed(steps: int) -> Run:
@@ -54,7 +55,7 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
 
         progress("warming up", 0.0)
         if task.prime:
-            run(tokens[0, :1])
+            run(batches[0][:1])
         warmed = warm_up(task, timed, watch.clock_hz)
         compile_ns = compilation.spent_ns()
         refuse_profiler()
@@ -95,9 +96,7 @@ def _watching(task: MeasureTask, device: torch.device) -> AbstractContextManager
     return telemetry.watching(device, task.sample_period_s)
 
 
-def run_steps(
-    run: step.Step, clock: Clock, feed: Iterator[Tensor], steps: int
-) -> tuple[Run, Tensor]:
+def run_steps(run: step.Step, clock: Clock, feed: Iterator[Any], steps: int) -> tuple[Run, Tensor]:
     """A contiguous run of steps with nothing else inside, and the loss of the last one."""
     loss = torch.tensor(math.nan)
     clock.start(steps)
@@ -137,9 +136,9 @@ def finite(loss: float, task: MeasureTask) -> float:
         return loss
     work = task.workload
     instead = "float32" if work.dtype == "bfloat16" or not work.autocast else "bfloat16"
+    advice = "" if work.dtype == instead else f" Type --dtype {instead}."
     raise UnavailableError(
-        f"the loss became {loss} in {work.dtype}, so the steps did not train. "
-        f"Type --dtype {instead}."
+        f"the loss became {loss} in {work.dtype}, so the steps did not train.{advice}"
     )
 
 
@@ -151,6 +150,8 @@ def load_libraries(work: Workload, device: torch.device) -> None:
     """
     config = ModelConfig(name="smallest", n_layers=1, d_model=8, n_heads=1, n_ctx=8, vocab_size=8)
     smallest = replace(work, batch_size=2, seq_len=8, grad_accum=1, compile=False)
+    if work.attention == "own":
+        smallest = replace(smallest, attention="fused", recompute="none")
     run = step.build(config, smallest, device)
     for _ in range(2):
         run(torch.zeros(2, 9, dtype=torch.long, device=device))
