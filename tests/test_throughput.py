@@ -281,9 +281,9 @@ def test_an_unknown_name_is_one_of_the_wrong_questions():
 def window_task(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
-    plan = throughput._Plan(
-        question(**words), here, model, Workload(batch_size=1, seq_len=128), asked
-    )
+    known = forecast.OfLedger(model, here.kind)
+    work = Workload(batch_size=1, seq_len=128)
+    plan = throughput._Plan(question(**words), here, model, work, asked, known)
     return throughput._task(plan, None)
 
 
