@@ -3,24 +3,22 @@
 Everything that can be refused without looking at the machine is refused here.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gptbench import device, inputs, models, own
 from gptbench.config import (
-    Attention,
     Dtype,
-    Mode,
     Model,
     ModelConfig,
-    Recompute,
     Workload,
     check_fits_context,
     parse_dtype,
 )
 from gptbench.device import Device
-from gptbench.errors import QuestionError
+from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
 from gptbench.units import parse_bytes, parse_flops_per_s, parse_fraction, parse_seconds
 
@@ -39,12 +37,12 @@ class Question:
     max_batch_size: int | None = None
     batch_size: int | None = None
     seq_len: int | None = None
-    mode: Mode = "train"
+    mode: Literal["train", "forward"] = "train"
     dtype: str | None = None
     pure: bool = False
     tf32: bool = False
-    attention: Attention = "fused"
-    recompute: Recompute = "none"
+    attention: Literal["fused", "math"] = "fused"
+    recompute: Literal["none", "attention", "block"] = "none"
     grad_accum: int = 1
     compile: bool = False
     steps: int | None = None
@@ -88,6 +86,11 @@ def read(question: Question) -> Asked:
         check_fits_context(model, Workload(batch_size=1, seq_len=question.seq_len))
     if question.gpu is not None and question.device == "cpu":
         raise QuestionError(f"--gpu {question.gpu!r} and --device cpu contradict each other.")
+    if sys.platform == "darwin" and (question.auto_batch or question.memory_limit):
+        raise UnavailableError(
+            "macOS does not limit a process's memory, so no largest batch can be proven there. "
+            "Type --batch-size."
+        )
     if question.data is not None and not question.data.is_file():
         raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
     stated = question.peak not in (None, "none")

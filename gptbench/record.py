@@ -16,15 +16,17 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from gptbench import upgrades
 from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
 from gptbench.own import OwnModule
 from gptbench.telemetry import Telemetry
-from gptbench.upgrades import upgraded
 
 Value = TypeVar("Value")
 Kind = Literal["cuda", "cpu"]
+
+SCHEMA_VERSION = upgrades.SCHEMA_VERSION
 
 MAX_RECORD_BYTES = 1 << 30
 
@@ -297,8 +299,10 @@ class Measurement:
     `stop` says what ended the window: 'converged' to `precision_asked`, 'plateau' where more steps
     no longer help, 'budget' of time or steps, 'steps asked for', or 'window filled' by a fixed
     time. `warmup_stop`: 'steady', or 'time' that was over.
-    `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
-    its start-up size (CPU); None where the system does not tell.
+    `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
+    its start-up size (CPU); None where the system does not tell. CUDA's allocator held
+    `reserved_memory_bytes` of the device for it, and had to give some back and ask again
+    `alloc_retries` times.
     """
 
     step_ns: tuple[int, ...]
@@ -316,6 +320,8 @@ class Measurement:
     compile_ns: int | None = None
     recompiled: int | None = None
     precision_asked: float | None = None
+    reserved_memory_bytes: int | None = None
+    alloc_retries: int = 0
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
@@ -338,13 +344,23 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One trial of a batch size in a process of its own; `reason` says why it did not fit."""
+    """One trial of a batch size in a process of its own; `reason` says why it did not fit.
+
+    A trial that `hung` was ended, and counts as not fitting.
+    """
 
     batch_size: int
     fits: bool
     peak_memory_bytes: int | None = None
     step_ns: int | None = None
     reason: str | None = None
+    reserved_memory_bytes: int | None = None
+    hung: bool = False
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the device held: on CUDA the allocator's segments, more than its tensors."""
+        return self.reserved_memory_bytes or self.peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +393,8 @@ class BatchSearch:
     """The largest batch that trains, with both certificates among the probes.
 
     `max_batch_size`, a multiple of `multiple`, ran and `max_batch_size + multiple` did not, unless
-    `stopped_by` names another end: the largest batch that was asked for. `curve` is there where
+    `stopped_by` names another end: the largest batch that was asked for, or that the trial of the
+    next one hung. `curve` is there where
     the batch was chosen by its throughput.
     """
 
@@ -385,7 +402,7 @@ class BatchSearch:
     limit_bytes: int
     limit_source: str
     probes: tuple[Probe, ...]
-    stopped_by: Literal["out of memory", "largest asked for"] = "out of memory"
+    stopped_by: Literal["out of memory", "largest asked for", "hung"] = "out of memory"
     multiple: int = 1
     curve: tuple[CurvePoint, ...] = ()
 
@@ -448,7 +465,7 @@ def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
     if not isinstance(document, dict) or document.get("schema_version") is None:
         raise QuestionError(f"'{path}' is no result of gptbench: it has no schema_version.")
     try:
-        document = upgraded(document)
+        document = upgrades.upgraded(document)
     except QuestionError as error:
         raise QuestionError(f"'{path}' {error}") from error
     try:

@@ -99,7 +99,7 @@ def run(question: Question, progress: Progress) -> Record:
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
-        limit_bytes = _with_slack(found.limit_bytes)
+        limit_bytes = _of_window(plan, found.limit_bytes)
         size = curve.chosen(found.curve) if found.curve else found.max_batch_size
         plan = replace(plan, model=model.with_batch(size), work=work.with_batch(size))
     measured = _measure(plan, limit_bytes, progress)
@@ -282,13 +282,12 @@ def _with_achievable(
 def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     """The largest batch of the plan's workload within the limit, and if asked for the curve."""
     question = plan.question
-    # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
-    # then fails sooner. Compiled code is made for one batch size.
-    # Of someone's own module nobody knows that it takes one.
-    preset = isinstance(plan.model, ModelConfig)
+    # After a first step of a single sequence the optimizer's state is in place, and on a GPU the
+    # libraries' own memory: what does not fit then fails sooner, and by its tensors. Compiled code
+    # is made for one batch size, and of someone's own module nobody knows that it takes one.
     task = replace(
         _task(plan, limit.size_bytes),
-        prime=preset and plan.detected.kind == "cpu" and not question.compile,
+        prime=isinstance(plan.model, ModelConfig) and not question.compile,
         precision=None,
         warmup_max_s=0.0,
         sample_period_s=None,
@@ -301,18 +300,24 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
             found = batch.search(trials.probe, limit, prior, largest, question.batch_multiple)
         except OutOfMemoryError as error:
             work = plan.work.with_batch(question.batch_multiple)
+            needed = plan.forecast.peak_bytes(work)
+            about = f" About {gib(needed)} are predicted." if needed else ""
             would = plan.forecast.way_out(work, limit.size_bytes)
-            raise OutOfMemoryError(f"{error} {would}") from error
+            raise OutOfMemoryError(f"{error}{about} {would}") from error
         if question.auto_batch != "throughput":
             return found
         sizes = curve.candidates(found.max_batch_size, question.batch_multiple)
-        # Over a longer window the heap grows a little, as in the window of the result.
-        trials.task = replace(task, memory_limit_bytes=_with_slack(limit.size_bytes))
+        trials.task = replace(task, memory_limit_bytes=_of_window(plan, limit.size_bytes))
         return replace(found, curve=curve.measured(sizes, trials.round))
 
 
-def _with_slack(limit_bytes: int) -> int:
-    """What a window may take that follows a search within the limit."""
+def _of_window(plan: _Plan, limit_bytes: int) -> int:
+    """What a window may take that follows a search within the limit.
+
+    Over a long window a process's heap grows a little; a GPU's allocator has been through it all.
+    """
+    if plan.detected.kind == "cuda":
+        return limit_bytes
     return limit_bytes + max(WINDOW_SLACK_BYTES, limit_bytes // 20)
 
 

@@ -24,6 +24,9 @@ COMPILE_S = 900.0
 # out is slower by more than that.
 PATIENCE = 20.0
 
+# It ran, but with the device so full that the allocator had to stop, clean up and ask again.
+RETRIED = "the allocator ran out of memory, gave back what it kept, and asked again"
+
 # A round of the curve: long enough to tell 0.1%, and one step of those that are longer.
 ROUND_S = 2.0
 ROUND_STEPS = 1
@@ -51,18 +54,22 @@ class Trials:
         try:
             tried = self.measurer.measure(task, allowed_s=self.allowed_s(batch_size, 2))
         except (OutOfMemoryError, WorkerHungError) as error:
-            return Probe(batch_size=batch_size, fits=False, reason=str(error))
+            hung = isinstance(error, WorkerHungError)
+            return Probe(batch_size=batch_size, fits=False, reason=str(error), hung=hung)
         taken = tried.measurement
-        self._learn(batch_size, max(*taken.warmup_ns, *taken.step_ns))
+        # Not the step before it, which may have compiled.
+        self._learn(batch_size, taken.step_ns[-1])
         return Probe(
             batch_size=batch_size,
-            fits=True,
+            fits=not taken.alloc_retries,
             peak_memory_bytes=taken.peak_memory_bytes,
+            reserved_memory_bytes=taken.reserved_memory_bytes,
             step_ns=taken.step_ns[-1],
+            reason=RETRIED if taken.alloc_retries else None,
         )
 
     def round(self, batch_size: int) -> CurvePoint | None:
-        """One round of steps of a batch size that fits; None where it runs out of memory here."""
+        """One round of steps of a batch size that fits; None where it fits or works no more."""
         least = ROUND_STEPS + 2
         expected_s = max(2 * ROUND_S, self._expected_s(batch_size, least))
         self.progress(f"timing batch {batch_size}", expected_s)
@@ -76,7 +83,7 @@ class Trials:
         allowed_s = self.allowed_s(batch_size, least) + PATIENCE * (ROUND_S + task.warmup_s)
         try:
             taken = self.measurer.measure(task, allowed_s=allowed_s).measurement
-        except OutOfMemoryError:
+        except (OutOfMemoryError, WorkerHungError):
             return None
         return CurvePoint(
             batch_size=batch_size,

@@ -267,6 +267,42 @@ def test_progress_is_silent_where_nobody_watches():
     assert console.file.getvalue() == ""
 
 
+def test_overall_progress_is_silent_where_nobody_watches():
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with progress.overall(console, 3) as update:
+        update(1, "timing", 60.0)
+    assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("left_s", "says"),
+    [(40.2, "about 40 s left"), (600.4, "about 10 min left"), (9000.0, "about 2.5 h left")],
+)
+def test_overall_progress_counts_points_and_says_how_long_the_rest_takes(left_s, says):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress.overall(console, 12) as update:
+        update(3, "[batch_size=2]: timing", left_s)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    assert "3/12" in shown
+    assert says in shown
+    assert "[batch_size=2]: timing" in shown
+
+
+def test_overall_progress_says_nothing_of_a_time_that_nobody_knows():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress.overall(console, 12) as update:
+        update(0, "timing", 0.0)
+    assert "left" not in console.file.getvalue()
+
+
+def test_of_many_results_the_page_has_all_numbers_and_the_charts_of_the_first(monkeypatch):
+    monkeypatch.setattr(html, "MOST_VIEWS", 1)
+    text = html.page([records.ON_GPU, records.ON_CPU])
+    assert text.count('<section class="one"') == 1
+    assert text.count("<h1>2 results</h1>") == 1
+    assert "The first 1 are shown one by one" in text
+
+
 def test_progress_says_what_is_being_done_and_cleans_up():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with progress.bar(console) as update:

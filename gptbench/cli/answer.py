@@ -18,6 +18,13 @@ def progress_bar() -> Any:
     return progress.bar(text.console(stderr=True))
 
 
+def overall_bar(total: int) -> Any:
+    """A bar on stderr over `total` points; see `report.progress.overall`."""
+    from gptbench.report import progress, text
+
+    return progress.overall(text.console(stderr=True), total)
+
+
 def show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> None:
     """Give stdout the answer in the form that was asked for."""
     if format is Format.json:

@@ -1,8 +1,9 @@
 """Records as one tidy pandas frame: a row a measurement, base units, empty where unknown."""
 
 import hashlib
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,11 @@ def measurements(
     records: Sequence[Record], samples: bool = True, convention: Convention = EXACT
 ) -> pd.DataFrame:
     """Every derived number of the records, and with `samples` every timed step."""
-    rows = [row for rec in records for row in _rows(rec, samples, convention)]
+    return of_rows([row for rec in records for row in _rows(rec, samples, convention)])
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame of these columns, empty where a row says nothing."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
     return frame.astype(kinds)
@@ -66,6 +71,13 @@ def csv_text(frame: pd.DataFrame) -> str:
         if pd.api.types.is_string_dtype(safe[name]):
             safe[name] = safe[name].str.replace(_FORMULA, "'", regex=True)
     return safe.to_csv(index=False, lineterminator="\n")
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The frame as a Parquet file. Raises ImportError where pyarrow is missing."""
+    file = io.BytesIO()
+    frame.to_parquet(file, engine="pyarrow", index=False)
+    return file.getvalue()
 
 
 def _rows(rec: Record, samples: bool, convention: Convention) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ is from. The page is whole without its script, which sorts tables and switches t
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,6 +35,9 @@ from gptbench.units import gib, joules, percent, seconds, si
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
+
+# A result with its charts takes about 45 kB: so many stay far below what a browser shows at once.
+MOST_VIEWS = 40
 
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -82,23 +85,40 @@ class View:
     command: str
 
 
-def page(records: Sequence[Record], convention: Convention = EXACT) -> str:
-    """The whole page for at least one record; the same records give the same bytes."""
+def page(
+    records: Sequence[Record], convention: Convention = EXACT, missing: Table | None = None
+) -> str:
+    """The whole page for at least one record; the same records give the same bytes.
+
+    `missing` are results that were asked for and are not there. Of many records the page has all
+    numbers, and the charts of the first.
+    """
     derived = [metrics.derive(rec, convention) for rec in records]
     pairs = list(zip(records, derived, strict=True))
-    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
+    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs[:MOST_VIEWS], 1)]
     several = len(records) > 1
     samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
     text = frame.csv_text(frame.measurements(records, samples, convention))
     return _PAGES.get_template("report.html.j2").render(
         title=f"{len(records)} results" if several else views[0].title,
         summary=_summary_of_all(pairs) if several else views[0].summary,
-        comparison=results.comparison(records, derived) if several else None,
+        comparison=_side_by_side(records, derived) if several else None,
+        missing=missing,
         views=views,
         csv=base64.b64encode(text.encode()).decode(),
         csv_has_samples=samples,
         version=records[0].gptbench_version,
     )
+
+
+def _side_by_side(records: Sequence[Record], derived: Sequence[Metrics]) -> Table:
+    table = results.comparison(records, derived)
+    if len(records) <= MOST_VIEWS:
+        return table
+    limit = (
+        f"The first {MOST_VIEWS} are shown one by one below; 'gptbench report' makes a page of any."
+    )
+    return replace(table, notes=(*table.notes, limit))
 
 
 def _view(name: str, rec: Record, found: Metrics) -> View:
@@ -233,7 +253,7 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
         tried = Chart(
             "Batch size",
             plot.batch_curve(search, rec, within),
-            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            "A point is one trial in a process of its own; a cross is one that did not fit.",
             results.probes(search),
         )
         charts.insert(2, tried)

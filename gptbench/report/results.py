@@ -185,7 +185,8 @@ def _memory_words(rec: Record) -> str:
     if rec.measurement.peak_memory_bytes is None:
         return "unknown: the system does not tell"
     if rec.device.kind == "cuda":
-        return "held by the caching allocator"
+        reserved = rec.measurement.reserved_memory_bytes
+        return f"of tensors; the allocator held {gib(reserved)}" if reserved else "of tensors"
     return "of the process, above its size at the start"
 
 
@@ -194,7 +195,10 @@ def certificate(search: BatchSearch) -> str:
     size, limit = search.max_batch_size, f"{gib(search.limit_bytes)} ({search.limit_source})"
     if search.stopped_by == "largest asked for":
         return f"{size} ran within {limit}; no larger one was asked for"
-    certified = f"{size} ran and {size + search.multiple} did not, within {limit}"
+    over = size + search.multiple
+    certified = f"{size} ran and {over} did not, within {limit}"
+    if search.stopped_by == "hung":
+        certified = f"{size} ran within {limit}; {over} hung and was ended"
     return certified if search.multiple == 1 else f"of multiples of {search.multiple}, {certified}"
 
 

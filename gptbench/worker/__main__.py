@@ -32,7 +32,7 @@ from gptbench.record import (
     from_builtins,
     to_builtins,
 )
-from gptbench.worker import lifeline, oom
+from gptbench.worker import lifeline
 
 
 def main() -> int:
@@ -69,6 +69,8 @@ def respond(line: str, say: Callable[..., None]) -> None:
         kind = "question" if isinstance(error, QuestionError) else "unavailable"
         say("failure", kind=kind, message=str(error))
     except Exception as error:
+        # Torch is loaded no sooner than the parent is watched.
+        oom = importlib.import_module("gptbench.worker.oom")
         if not oom.is_out_of_memory(error):
             raise
         # The sentence alone: a traceback would hold on to the tensors it speaks of.

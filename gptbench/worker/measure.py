@@ -66,11 +66,14 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         with collector_held():
             filled = window.fill(task, steady_s, timed, compilation.count, watch)
         told = watch.end()
+    held = peak.read()
     measurement = Measurement(
         step_ns=filled.step_ns,
         window_ns=filled.wall_ns,
         warmup_ns=warmed.step_ns + filled.void_ns,
-        peak_memory_bytes=peak.read().memory_bytes,
+        peak_memory_bytes=held.memory_bytes,
+        reserved_memory_bytes=held.reserved_bytes,
+        alloc_retries=held.retries,
         first_loss=float(losses[0]),
         last_loss=finite(float(losses[-1]), task),
         stop=filled.stop,

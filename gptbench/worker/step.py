@@ -24,13 +24,20 @@ def build(config: ModelConfig, work: Workload, device: torch.device) -> Step:
     """The step of a workload on a fresh, seeded model."""
     set_precision(work)
     with device:
-        model = GPT(config, work.attention, work.recompute)
-    if not work.autocast:
-        model = model.to(getattr(torch, work.dtype))
+        model = stored(config, work)
     run: nn.Module = torch.compile(model) if work.compile else model  # type: ignore[assignment]
     if work.mode == "forward":
         return forward_step(run.eval(), work, device)
     return training_step(run.train(), work, device)
+
+
+def stored(config: ModelConfig, work: Workload) -> GPT:
+    """The model in the dtype it is stored in: making it takes no more memory than it keeps."""
+    torch.set_default_dtype(torch.float32 if work.autocast else getattr(torch, work.dtype))
+    try:
+        return GPT(config, work.attention, work.recompute)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def set_precision(work: Workload) -> None:
