@@ -24,6 +24,7 @@ from gptbench.record import (
     TracedFootprints,
     TraceTask,
 )
+from gptbench.visit import Held, HoldTask, Visit, VisitTask
 
 Answer = TypeVar("Answer")
 
@@ -159,6 +160,33 @@ class Measurer:
             server.close()
             return
         self._server, self._settings = server, settings
+
+
+class Holder:
+    """A process that holds a step and runs it when told to, started at once.
+
+    Its environment has extra `settings`.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        self._worker = Worker("hold", _environment(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+    def hold(self, task: HoldTask, allowed_s: float | None = None) -> Held:
+        """Wait until the step is built. Raises what `Worker.ask` raises, as `visit` does."""
+        return msgspec.convert(self._worker.ask("hold", task, quiet, allowed_s), Held)
+
+    def visit(self, steps: int, allowed_s: float | None = None) -> Visit:
+        """Run so many steps, one after another."""
+        body = self._worker.ask("visit", VisitTask(steps=steps), quiet, allowed_s)
+        return msgspec.convert(body, Visit)
 
 
 def worker_environment(parent: Mapping[str, str]) -> dict[str, str]:

@@ -89,9 +89,8 @@ def run(question: Question, progress: Progress) -> Record:
     """Answer the question. Raises QuestionError and UnavailableError as DESIGN's exit codes say."""
     asked = read(question)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    detected = _detect(question, asked, progress)
-    model = asked.model or _suitable_model(detected)
-    work = _workload(question, asked, model, detected)
+    detected = detect(question, asked, progress)
+    model, work = settled(question, asked, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
     model, known = forecast.of(model, work, detected.kind, _traced_sizes(question), progress)
@@ -126,7 +125,8 @@ def _traced_sizes(question: Question) -> tuple[int, ...]:
     return tuple(question.batch_multiple * size for size in forecast.BATCHES)
 
 
-def _detect(question: Question, asked: Asked, progress: Progress) -> Detected:
+def detect(question: Question, asked: Asked, progress: Progress) -> Detected:
+    """The device that the question is about. Raises UnavailableError where it is not here."""
     dtype = "tf32" if question.tf32 else asked.dtype or "float32"
     peak_dtype = None if question.peak else dtype
     try:
@@ -139,6 +139,12 @@ def _detect(question: Question, asked: Asked, progress: Progress) -> Detected:
             f"--gpu {question.gpu!r} cannot be measured: {error} Leave --gpu out to measure on "
             f"the CPU, or type 'gptbench gpus {question.gpu}' for its peaks."
         ) from error
+
+
+def settled(question: Question, asked: Asked, detected: Detected) -> tuple[Model, Workload]:
+    """The model and the workload, with every choice made that the person left open."""
+    model = asked.model or _suitable_model(detected)
+    return model, _workload(question, asked, model, detected)
 
 
 def _suitable_model(detected: Detected) -> ModelConfig:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from gptbench import presets
+from gptbench import metrics, presets, record
 from gptbench.config import ModelConfig, Workload
 from gptbench.inputs import Input
 from gptbench.own import OwnModule
@@ -224,3 +224,21 @@ def task(**changes):
         "memory_limit_bytes": None,
     }
     return MeasureTask(**{**settings, **changes})
+
+
+def result(folder, rec=ON_GPU, *, factor=1.0):
+    """A result file of the record with all of its steps longer by a factor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = tuple(round(factor * ns) for ns in rec.measurement.step_ns)
+    taken = replace(rec.measurement, step_ns=steps, window_ns=sum(steps))
+    rec = replace(rec, measurement=taken)
+    file = folder / "result.json"
+    file.write_text(record.dump_json(metrics.document(rec, metrics.derive(rec))))
+    return file
+
+
+def replicates(folder, factors, rec=ON_GPU):
+    """A folder of results of one benchmark, each with its own factor."""
+    for i, factor in enumerate(factors):
+        result(folder / str(i), rec, factor=factor)
+    return folder

@@ -278,7 +278,6 @@ def test_two_copies_of_this_code_are_measured_in_turns(twice):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("compare" not in cli.COMMANDS, reason="there is no gptbench compare")
 def test_two_copies_of_this_code_are_judged(twice, tmp_path):
     summary = tmp_path / "summary.md"
     done = judged(twice, GITHUB_STEP_SUMMARY=str(summary))

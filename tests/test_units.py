@@ -228,13 +228,21 @@ def test_long_times_are_in_hours_or_days(time_s, text):
 
 @pytest.mark.parametrize(
     ("text", "time_s"),
-    [("60s", 60), ("90", 90), ("500 ms", 0.5), ("2min", 120), ("1h", 3600), ("1.5 sec", 1.5)],
+    [
+        ("60s", 60),
+        ("90", 90),
+        ("500 ms", 0.5),
+        ("2min", 120),
+        ("5m", 300),
+        ("1h", 3600),
+        ("1.5 sec", 1.5),
+    ],
 )
 def test_a_time_is_read_in_the_unit_it_is_typed_in(text, time_s):
     assert units.parse_seconds(text) == time_s
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-1s", "0s", "2 days", "1e9", "nan", "60S"])
+@pytest.mark.parametrize("text", ["", "fast", "-1s", "0s", "5 parsecs", "1d", "nan", "60S"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(QuestionError, match="is not a time"):
         units.parse_seconds(text)

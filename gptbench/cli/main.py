@@ -23,8 +23,17 @@ from gptbench.errors import (
 
 # Each is a module here with a function `command`, in the order of the help.
 COMMANDS = (
-    *("presets", "gpus", "flops", "memory", "mfu"),
-    *("throughput", "sweep", "calibrate", "report", "schema"),
+    "presets",
+    "gpus",
+    "flops",
+    "memory",
+    "mfu",
+    "throughput",
+    "compare",
+    "sweep",
+    "calibrate",
+    "report",
+    "schema",
 )
 
 # click's error for a wrong command line. Newer releases of typer carry a click of their own, so

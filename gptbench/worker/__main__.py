@@ -10,7 +10,8 @@ PARENT` forks a child for each of many, and says
     {"event": "ready", "forks": true}
     {"event": "ended", "status": 0}
 
-when it takes tasks, and when a child has ended. Anything else that ends a process is a crash,
+when it takes tasks, and when a child has ended. `hold PARENT` keeps a step: it answers one task after
+another itself, with what the first of them built. Anything else that ends a process is a crash,
 which the runner reports with its last words.
 """
 
@@ -34,29 +35,43 @@ from gptbench.record import (
 )
 from gptbench.worker import lifeline
 
+# From the kind of a task, the task and its progress to the body of the answer.
+Answer = Callable[[str, Any, Callable[[str, float], None]], Any]
+
 
 def main() -> int:
     """Answer the one task on stdin, or one after another."""
     how, parent = sys.argv[1], int(sys.argv[2])
     # Libraries print to stdout as they like; the answer goes where they cannot reach.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
 
     def say(event: str, **fields: Any) -> None:
-        answers.write(json.dumps({"event": event, **fields}) + "\n")
+        out.write(json.dumps({"event": event, **fields}) + "\n")
 
     if how == "serve":
         lifeline.hold(parent)
         server = importlib.import_module("gptbench.worker.server")
-        server.serve(lambda line: respond(line, say), say)
+        server.serve(lambda line: respond(line, say, answer), say)
+    elif how == "hold":
+        # Elsewhere a thread would have to read stdin to see its end; this one sees it by itself.
+        if sys.platform == "linux":
+            lifeline.hold(parent)
+        # Loaded before anything is asked, so that two of these can load side by side.
+        held = importlib.import_module("gptbench.worker.visits").answers()
+        for line in sys.stdin:
+            respond(line, say, held)
+        # Taking torch down step by step takes longer than many a visit, and gives nothing back
+        # that the end of the process does not.
+        os._exit(0)
     else:
         line = sys.stdin.readline()
         lifeline.hold(parent)
-        respond(line, say)
+        respond(line, say, answer)
     return 0
 
 
-def respond(line: str, say: Callable[..., None]) -> None:
+def respond(line: str, say: Callable[..., None], answer: Answer) -> None:
     """Say the answer to a request, or why there is none."""
     request = json.loads(line)
 
