@@ -12,6 +12,7 @@ import itertools
 import statistics
 import warnings
 
+from gptbench import device as devices
 from gptbench import memory, presets, room, runner
 from gptbench.config import Workload
 from gptbench.record import DetectTask, MeasureTask
@@ -87,7 +88,7 @@ MEASURED = {"cpu": "resident memory above its start", "cuda": "the allocator's p
 
 def in_processes(device: str) -> None:
     print(f"\nreal steps, each in a process of its own: {MEASURED[device]}\n")
-    setup = room.setup(runner.detect(DetectTask(device=device)))
+    setup = room.setup(runner.detect(DetectTask(device=device)), devices.table())
     print(f"{'preset':12s} {'step':46s} {'predicted':>10s} {'measured':>10s}   error")
     found = []
     for name, facts in REAL:

@@ -20,7 +20,7 @@ from gptbench.config import (
 from gptbench.device import Device
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
-from gptbench.units import parse_bytes, parse_flops_per_s
+from gptbench.units import parse_bytes, parse_flops_per_s, parse_fraction, parse_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class Question:
     grad_accum: int = 1
     compile: bool = False
     steps: int | None = None
+    precision: str | None = None
+    time: str | None = None
     memory_limit: str | None = None
     data: Path | None = None
     peak: str | None = None
@@ -62,6 +64,8 @@ class Asked:
     table: tuple[Device, ...]
     memory_limit_bytes: int | None
     stated_peak: float | None
+    precision: float | None
+    time_s: float | None
 
 
 def read(question: Question) -> Asked:
@@ -69,6 +73,7 @@ def read(question: Question) -> Asked:
     table = device.table(question.devices)
     model = _model(question)
     _check_batches(question)
+    _check_window(question)
     dtype = parse_dtype(question.dtype) if question.dtype else None
     if question.pure and dtype == "float32":
         raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
@@ -96,7 +101,19 @@ def read(question: Question) -> Asked:
         table=table,
         memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
         stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
+        precision=parse_fraction(question.precision) if question.precision else None,
+        time_s=parse_seconds(question.time) if question.time else None,
     )
+
+
+def _check_window(question: Question) -> None:
+    """Raise QuestionError where a number of steps is asked for, and a rule that would choose it."""
+    for option, value in (("--precision", question.precision), ("--time", question.time)):
+        if value is not None and question.steps is not None:
+            raise QuestionError(
+                f"--steps {question.steps} and {option} {value} contradict each other. "
+                "Type one of them."
+            )
 
 
 def _model(question: Question) -> Model | None:

@@ -4,10 +4,7 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 `metrics` whenever it is read, so that a corrected peak or formula repairs old records; the JSON
 file carries them too, for readers who have no gptbench.
 
-Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
-they are missing the multiple is 1 and no curve was measured; so did device.achievable_source. Later
-too came a model that is someone's own module: it has inputs, and beside it stands what was traced
-of it.
+`upgrades` has the history of the schema, and reads the older versions.
 """
 
 import json
@@ -19,15 +16,17 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from gptbench import upgrades
 from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
 from gptbench.own import OwnModule
+from gptbench.telemetry import Telemetry
 
 Value = TypeVar("Value")
 Kind = Literal["cuda", "cpu"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = upgrades.SCHEMA_VERSION
 
 MAX_RECORD_BYTES = 1 << 30
 
@@ -67,10 +66,13 @@ class Detected:
 class MeasureTask:
     """Asks a worker to run steps and time them; a probe of the batch search is a short one.
 
-    `steps` None: as many as fill `window_s`, at least `min_steps`. `data` None: the Python
-    standard library's own source. `memory_limit_bytes` is a real limit on what the process may
-    allocate from then on. `prime` puts one step of a single sequence in front of everything, after
-    which the optimizer's state is in place: what does not fit then fails in its first step.
+    `steps` None: as many as the median needs to be known to `precision`, or where that is None as
+    fill `window_s`, which bounds both; at least `min_steps`. Warm-up has at least `warmup_steps`
+    and `warmup_s`, and until `warmup_max_s` goes on while steps still change. `data` None: the
+    Python standard library's own source. `memory_limit_bytes` is a real limit on what the process
+    may allocate from then on. `prime` puts one step of a single sequence in front of everything,
+    after which the optimizer's state is in place: what does not fit then fails in its first step.
+    The device is looked at every `sample_period_s`; None: a trial, of which no telemetry is kept.
     """
 
     model: Model
@@ -85,6 +87,10 @@ class MeasureTask:
     memory_limit_bytes: int | None
     prime: bool = False
     seed: int = 1
+    precision: float | None = None
+    min_s: float = 0.0
+    warmup_max_s: float = 0.0
+    sample_period_s: float | None = None
 
     def with_batch(self, batch_size: int) -> "MeasureTask":
         """The same of another batch size."""
@@ -284,7 +290,15 @@ class Measurement:
     """One window of steps in one process, in nanoseconds as the clock gave them.
 
     `window_ns` is the wall time of the whole window, from before the first of `step_ns` to after
-    the last. `warmup_ns` came before it; its first entry is the first step, compilation included.
+    the last. Where the times were looked at to know whether they are enough, the window is several
+    contiguous runs of `run_steps` steps, and the `looks_ns` between them are in no number.
+    `handed_ns` is when the host had given each step to a GPU, from the beginning of its run.
+    `warmup_ns` came before; its first entry is the first step, compilation included. Building the
+    model took `build_ns`; of the warm-up torch.compile itself took `compile_ns`. `recompiled`
+    counts what it compiled inside of the window.
+    `stop` says what ended the window: 'converged' to `precision_asked`, 'plateau' where more steps
+    no longer help, 'budget' of time or steps, 'steps asked for', or 'window filled' by a fixed
+    time. `warmup_stop`: 'steady', or 'time' that was over.
     `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
     its start-up size (CPU); None where the system does not tell. CUDA's allocator held
     `reserved_memory_bytes` of the device for it, and had to give some back and ask again
@@ -298,6 +312,14 @@ class Measurement:
     first_loss: float
     last_loss: float
     stop: str
+    run_steps: tuple[int, ...] = ()
+    looks_ns: int = 0
+    handed_ns: tuple[int, ...] = ()
+    warmup_stop: str = ""
+    build_ns: int | None = None
+    compile_ns: int | None = None
+    recompiled: int | None = None
+    precision_asked: float | None = None
     reserved_memory_bytes: int | None = None
     alloc_retries: int = 0
 
@@ -305,6 +327,10 @@ class Measurement:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
             # A ValueError, to which msgspec adds the path in the file that is read.
             raise ValueError("a measurement has at least one step, and every step takes time")
+        if self.run_steps and sum(self.run_steps) != len(self.step_ns):
+            raise ValueError("the runs of a measurement have all of its steps")
+        if self.handed_ns and len(self.handed_ns) != len(self.step_ns):
+            raise ValueError("every step of a measurement was handed over, or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +339,7 @@ class Measured:
 
     measurement: Measurement
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +425,7 @@ class Record:
     measurement: Measurement
     batch_search: BatchSearch | None
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
     traced: Traced | None = None
 
     def __post_init__(self) -> None:
@@ -407,8 +435,19 @@ class Record:
             )
 
 
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
 def read(path: Path) -> Record:
     """The record of a result.json, or of the folder that holds one.
+
+    Raises QuestionError that names the file and what is wrong.
+    """
+    return read_as(Record, path)
+
+
+def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
+    """What a result.json holds, as a record or as a kind of record that has more.
 
     Raises QuestionError that names the file and what is wrong.
     """
@@ -423,16 +462,14 @@ def read(path: Path) -> Record:
         document = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise QuestionError(f"'{path}' is not JSON: {error}.") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version is None:
+    if not isinstance(document, dict) or document.get("schema_version") is None:
         raise QuestionError(f"'{path}' is no result of gptbench: it has no schema_version.")
-    if version != SCHEMA_VERSION:
-        raise QuestionError(
-            f"'{path}' has schema_version {version!r}; this gptbench reads {SCHEMA_VERSION}. "
-            "Update gptbench, or measure again."
-        )
     try:
-        return from_builtins(document, Record)
+        document = upgrades.upgraded(document)
+    except QuestionError as error:
+        raise QuestionError(f"'{path}' {error}") from error
+    try:
+        return from_builtins(document, kind)
     except (msgspec.ValidationError, QuestionError) as error:
         raise QuestionError(f"'{path}': {str(error).rstrip('.')}.") from error
 

@@ -51,15 +51,15 @@ def limit(devices: tuple[Device, ...]) -> Limit:
     return Limit(name, size - CONTEXT_BYTES, suitable, devices[0].capability, rates)
 
 
-def setup(here: Detected) -> Setup:
+def setup(here: Detected, devices: tuple[Device, ...]) -> Setup:
     """The device that a worker found, as memory predicts by it.
 
-    A worker tells no capability: it is the one of the device's row, or, of a device that the table
-    does not know, the usual one of those with the same halves.
+    A worker tells no capability: it is that of the device's row, or, where the table has none, the
+    usual one of devices with the same halves.
     """
     if here.kind == "cpu":
         return Setup()
-    row = device.match(here.name, here.units, device.table())
+    row = device.match(here.name, here.units, devices)
     if here.has_bfloat16:
         usual, narrow = kernels.USUAL, SUITABLE[0]
     else:

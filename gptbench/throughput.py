@@ -33,7 +33,6 @@ from gptbench.own import OwnModule
 from gptbench.process import Progress
 from gptbench.question import Asked, Question, read
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     Detected,
     DetectTask,
@@ -45,6 +44,7 @@ from gptbench.record import (
 from gptbench.runner import Measurer
 from gptbench.trials import Trials
 from gptbench.units import gib
+from gptbench.upgrades import SCHEMA_VERSION
 
 # Tokens a step on a CPU, where larger batches are no faster and a person waits.
 CPU_TOKENS = 1024
@@ -60,9 +60,18 @@ WINDOW_SLACK_BYTES = 32 << 20
 HOST_RESERVE = 0.05
 
 # A GPU's clock climbs for seconds under load before it settles; a CPU's does not.
-WARMUP = {"cuda": (10, 3.0), "cpu": (3, 0.0)}
+# At least so many steps and seconds, and at most so many seconds until steps are steady.
+WARMUP = {"cuda": (10, 3.0, 10.0), "cpu": (3, 0.0, 3.0)}
+
+# A window ends when the median is known this well, after so many seconds at the least and the most.
+PRECISION = {"cuda": 0.01, "cpu": 0.02}
+MIN_S = {"cuda": 2.0, "cpu": 3.0}
 WINDOW_S = {"cuda": 10.0, "cpu": 12.0}
 MIN_STEPS = 10
+
+# The device is looked at this often, and less in long windows: so many samples say enough.
+SAMPLE_S = 0.1
+MOST_SAMPLES = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class _Plan:
     detected: Detected
     model: Model
     work: Workload
-    memory_limit_bytes: int | None
+    asked: Asked
     forecast: Forecast
 
 
@@ -85,8 +94,10 @@ def run(question: Question, progress: Progress) -> Record:
     model, work = settled(question, asked, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
-    model, known = forecast.of(model, work, room.setup(detected), _traced_sizes(question), progress)
-    plan = _Plan(question, detected, model, work, asked.memory_limit_bytes, known)
+    model, known = forecast.of(
+        model, work, room.setup(detected, asked.table), _traced_sizes(question), progress
+    )
+    plan = _Plan(question, detected, model, work, asked, known)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
@@ -105,6 +116,7 @@ def run(question: Question, progress: Progress) -> Record:
         measurement=measured.measurement,
         batch_search=found,
         environment=measured.environment,
+        telemetry=measured.telemetry,
         traced=known.traced(plan.work),
     )
 
@@ -201,7 +213,7 @@ def _suitable_batch(asked: Asked, model: ModelConfig, work: Workload, detected: 
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
     most = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
-    size, kernels = CHOSEN_BATCH, room.setup(detected)
+    size, kernels = CHOSEN_BATCH, room.setup(detected, asked.table)
     while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > most:
         size //= 2
     return size
@@ -282,8 +294,13 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     # After a first step of a single sequence the optimizer's state is in place, and on a GPU the
     # libraries' own memory: what does not fit then fails sooner, and by its tensors. Compiled code
     # is made for one batch size, and of someone's own module nobody knows that it takes one.
-    prime = isinstance(plan.model, ModelConfig) and not question.compile
-    task = replace(_task(plan, limit.size_bytes), prime=prime)
+    task = replace(
+        _task(plan, limit.size_bytes),
+        prime=isinstance(plan.model, ModelConfig) and not question.compile,
+        precision=None,
+        warmup_max_s=0.0,
+        sample_period_s=None,
+    )
     prior = plan.forecast.line(plan.work)
     with Measurer() as measurer:
         trials = Trials(task, measurer, progress, plan.forecast.step_flops)
@@ -322,7 +339,7 @@ def _limit(plan: _Plan) -> batch.Limit:
         most = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
     else:
         most = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
-    stated = plan.memory_limit_bytes
+    stated = plan.asked.memory_limit_bytes
     if stated is None:
         return most
     words = f"--memory-limit {plan.question.memory_limit}"
@@ -333,7 +350,8 @@ def _limit(plan: _Plan) -> batch.Limit:
 
 def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
     question, kind = plan.question, plan.detected.kind
-    warmup_steps, warmup_s = WARMUP[kind]
+    warmup_steps, warmup_s, warmup_max_s = WARMUP[kind]
+    window_s = plan.asked.time_s or WINDOW_S[kind]
     return MeasureTask(
         model=plan.model,
         workload=plan.work,
@@ -342,7 +360,11 @@ def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
         warmup_s=warmup_s,
         steps=question.steps,
         min_steps=MIN_STEPS,
-        window_s=WINDOW_S[kind],
+        min_s=min(MIN_S[kind], window_s),
+        window_s=window_s,
+        precision=plan.asked.precision or PRECISION[kind],
+        warmup_max_s=warmup_max_s,
+        sample_period_s=max(SAMPLE_S, window_s / MOST_SAMPLES),
         data=str(question.data.resolve()) if question.data else None,
         memory_limit_bytes=limit_bytes,
     )

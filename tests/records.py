@@ -1,18 +1,18 @@
-"""Hand-made results for the tests of reports: round numbers, and names that mean harm."""
+"""Hand-made tasks and results: round numbers, and names that mean harm."""
 
 import math
 from dataclasses import replace
 
-from gptbench import metrics, record
+from gptbench import metrics, presets, record
 from gptbench.config import ModelConfig, Workload
 from gptbench.inputs import Input
 from gptbench.own import OwnModule
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     CurvePoint,
     DeviceUsed,
     Measurement,
+    MeasureTask,
     Probe,
     Record,
     Round,
@@ -21,6 +21,7 @@ from gptbench.record import (
     TracedOperator,
     Uncounted,
 )
+from gptbench.upgrades import SCHEMA_VERSION
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -206,6 +207,23 @@ def named(name):
         ),
         environment={name: name},
     )
+
+
+def task(**changes):
+    """A window of a small model on the CPU, warmed up by three steps."""
+    settings = {
+        "model": presets.load("gptfromscratch-rope"),
+        "workload": Workload(batch_size=2, seq_len=32),
+        "device": "cpu",
+        "warmup_steps": 3,
+        "warmup_s": 0.0,
+        "steps": None,
+        "min_steps": 10,
+        "window_s": 12.0,
+        "data": None,
+        "memory_limit_bytes": None,
+    }
+    return MeasureTask(**{**settings, **changes})
 
 
 def result(folder, rec=ON_GPU, *, factor=1.0):

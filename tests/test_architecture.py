@@ -20,6 +20,8 @@ FLOORS = (
     ("errors", "oom"),
     ("units", "stats", "ranks", "tomlfile"),
     ("verdict",),
+    ("series", "telemetry", "upgrades"),
+    ("stopping",),
     ("config", "device"),
     ("kernels",),
     ("hub.fields",),
@@ -30,7 +32,7 @@ FLOORS = (
     ("presets", "record", "flops", "visit"),
     ("comparability",),
     ("comparison",),
-    ("models",),
+    ("models", "schema"),
     ("tape", "conventions", "curve", "calibration"),
     ("activations",),
     ("memory",),
@@ -38,6 +40,7 @@ FLOORS = (
     ("room",),
     ("analysis",),
     ("counts",),
+    ("trust",),
     ("metrics", "utilization"),
     ("diagnosis", "yardstick"),
     ("published", "meter"),
@@ -53,14 +56,25 @@ FLOORS = (
         "worker.memory_limit",
         "worker.text",
         "worker.lifeline",
+        "worker.nvml",
+        "worker.host",
+        "worker.energy",
+        "worker.compilation",
     ),
     ("worker.rounds",),
     ("worker.products", "worker.bandwidth"),
     ("worker.factory", "worker.arguments", "worker.loss", "worker.lookups"),
-    ("worker.calibrate", "worker.step", "worker.distributed"),
+    (
+        "worker.calibrate",
+        "worker.step",
+        "worker.distributed",
+        "worker.environment",
+        "worker.sampler",
+    ),
     ("worker.own",),
     ("worker.runnable",),
-    ("worker.telemetry",),
+    ("worker.telemetry", "worker.detect", "worker.warmup"),
+    ("worker.window",),
     ("worker.measure", "worker.profile", "worker.visits"),
     ("worker.crosscheck", "worker.train", "worker.generate", "worker.allocations"),
     ("worker.operators",),
@@ -80,13 +94,15 @@ FLOORS = (
     ("throughput", "contest"),
     ("compare", "rivals", "grid", "shelf"),
     ("sweep",),
-    ("report.table", "report.words", "report.caveats"),
+    ("report.table", "report.words", "report.doubts"),
+    ("report.caveats",),
     (
         "report.ledgers",
         "report.conventions",
         "report.catalogue",
         "report.results",
         "report.roofs",
+        "report.surroundings",
         "report.traces",
         "report.calibrations",
     ),
@@ -116,6 +132,7 @@ FLOORS = (
         "cli.calibrate",
         "cli.compare",
         "cli.report",
+        "cli.schema",
         "cli.sweep",
     ),
     ("cli.main",),
@@ -131,9 +148,9 @@ HOMES = {
     "accelerate": ("adapters.accelerate",),
     "lightning": ("adapters.lightning",),
     "pytorch_lightning": ("adapters.lightning",),
-    "pynvml": ("worker.telemetry",),
+    "pynvml": ("worker.nvml",),
     "psutil": ("process", "runner", "worker."),
-    "msgspec": ("record", "runner", "cache", "shelf", "worker."),
+    "msgspec": ("record", "schema", "runner", "cache", "shelf", "worker."),
     "platformdirs": ("cache",),
     "pandas": ("report.frame", "report.sweeps"),
     "matplotlib": ("report.figures", "report.plot", "report.rooflines"),
@@ -141,7 +158,7 @@ HOMES = {
     "jinja2": ("report.html",),
     "typer": ("cli.",),
     # Standard library, but a way around every rule here: imports by a name made at run time.
-    "importlib": ("worker.__main__", "worker.factory", "cli.main"),
+    "importlib": ("worker.__main__", "worker.factory", "worker.environment", "cli.main"),
 }
 
 
@@ -257,6 +274,20 @@ def test_importing_a_package_imports_nothing_else(package):
     assert list(imported(MODULES[package])) == []
 
 
+SETTERS = ("nvmlDeviceSet", "nvmlDeviceReset", "nvidia-smi -lgc", "nvidia-smi -pl", "cpupower")
+
+
+def forbidden(source: str) -> list[str]:
+    """What would change the machine for others, or jumps when its clock is set."""
+    return sorted(word for word in (*SETTERS, "time.time(") if word in source)
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_nobodys_clocks_are_set_and_no_time_is_taken_from_a_clock_that_jumps(module):
+    """METHOD pitfalls 26 and 68."""
+    assert forbidden(BUILT_OF[module]) == []
+
+
 # -- and that each can fail -------------------------------------------------------------------
 
 
@@ -297,6 +328,13 @@ def test_an_import_that_points_up_is_seen(module, source, found):
 )
 def test_a_package_away_from_home_is_seen(module, source, found):
     assert strangers(module, source) == found
+
+
+@pytest.mark.parametrize(
+    "source", ["library.nvmlDeviceSetGpuLockedClocks(card, 1, 2)", "began = time.time()"]
+)
+def test_a_setter_and_a_jumping_clock_are_seen(source):
+    assert len(forbidden(source)) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gptbench import activations, flops, memory, presets, room, runner
+from gptbench import activations, device, flops, memory, presets, room, runner
 from gptbench.config import ModelConfig, Workload
 from gptbench.record import DetectTask, MeasureTask
 from gptbench.worker import allocations, model
@@ -375,7 +375,7 @@ def test_a_worker_allocates_on_a_gpu_what_is_predicted(name, n_layers, facts, wa
         min_steps=1, window_s=0.0, data=None, memory_limit_bytes=None,
     )  # fmt: skip
     taken = runner.measure(task).measurement.peak_memory_bytes
-    predicted = memory.footprint(config, work, room.setup(here)).total
+    predicted = memory.footprint(config, work, room.setup(here, device.table())).total
     assert predicted == pytest.approx(taken, rel=0.03)
 
 

@@ -21,6 +21,7 @@ from gptbench.report import (
     caveats,
     conventions,
     delimited,
+    doubts,
     figures,
     frame,
     html,
@@ -314,7 +315,10 @@ def test_progress_says_what_is_being_done_and_cleans_up():
 
 
 def test_every_code_has_an_example_here():
-    assert tuple(c.code for c in CAVEATS) == caveats.CODES
+    # Those of how it was measured have theirs in test_trust.
+    assert tuple(c.code for c in CAVEATS) == tuple(
+        code for code in caveats.CODES if code not in doubts.SENTENCES
+    )
 
 
 @pytest.mark.parametrize("caveat", CAVEATS, ids=lambda c: c.code)

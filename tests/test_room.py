@@ -81,7 +81,7 @@ def found(name, units, bfloat16, float16):
 def test_a_device_that_a_worker_found_is_predicted_by_its_kernels_and_its_formats(
     here, capability, narrow
 ):
-    asked = room.setup(here)
+    asked = room.setup(here, DEVICES)
     assert (asked.kind, asked.capability, asked.narrow) == ("cuda", capability, narrow)
 
 
@@ -90,7 +90,7 @@ def test_a_cpu_that_a_worker_found_is_advised_bfloat16():
         kind="cpu", name="x", units=2, memory_bytes=1, free_bytes=1,
         has_bfloat16=False, has_float16=False,
     )  # fmt: skip
-    assert room.setup(here) == Setup("cpu", narrow="bfloat16")
+    assert room.setup(here, DEVICES) == Setup("cpu", narrow="bfloat16")
 
 
 def test_a_name_of_devices_that_differ_in_memory_is_refused_with_their_names():

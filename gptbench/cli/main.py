@@ -33,6 +33,7 @@ COMMANDS = (
     "sweep",
     "calibrate",
     "report",
+    "schema",
 )
 
 # click's error for a wrong command line. Newer releases of typer carry a click of their own, so

@@ -71,7 +71,17 @@ def command(
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Time N steps (default: as many as fill 12 s)."),
+        typer.Option(
+            metavar="N", min=1, help="Time exactly N steps (default: until it is precise)."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="P", help="Until the median is known to P (default: 1%, CPU 2%)."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="For T at the most, such as 60s (default: 10 s, CPU 12 s)."),
     ] = None,
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Allow this much memory, such as 2GiB.")
@@ -126,6 +136,8 @@ def command(
         grad_accum=grad_accum,
         compile=compile,
         steps=steps,
+        precision=precision,
+        time=time,
         memory_limit=memory_limit,
         data=data,
         peak=peak,

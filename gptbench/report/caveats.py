@@ -1,6 +1,7 @@
 """Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
 
 from gptbench.metrics import FEW_STEPS, Caveat
+from gptbench.report import doubts
 from gptbench.units import grouped, percent
 
 CODES = (
@@ -14,11 +15,18 @@ CODES = (
     "uncounted",
     "early-stop",
     "few-steps",
+    *doubts.SENTENCES,
 )
 
 
-def sentence(caveat: Caveat) -> str:  # noqa: C901, one case a code
+def sentence(caveat: Caveat) -> str:
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
+    doubt = doubts.SENTENCES.get(caveat.code)
+    return doubt(caveat.values) if doubt is not None else _of_the_result(caveat)
+
+
+def _of_the_result(caveat: Caveat) -> str:  # noqa: C901, one case a code
+    """What the numbers themselves say."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
             text = (

@@ -32,7 +32,7 @@ COLUMNS: dict[str, str] = {
     "parameters": "parameters of the model",
     "convention": "how FLOPs were counted",
     "metric": "what was measured or counted",
-    "stat": "median, window, sample (one timed step), max, largest, exact, or curve (a batch size tried)",
+    "stat": "median, window, sample (one timed step), first, max, largest, exact, or curve (a batch size tried)",
     "step": "number of the timed step from 1; empty unless stat is sample",
     "value": "the value in `unit`; empty where it is unknown",
     "low": "lower end of the interval; of a curve the slowest round",
@@ -127,6 +127,9 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     yield _row("hfu", "window", found.hfu, "1") | window
     yield _row("achievable_mfu", "window", found.achievable_mfu, "1") | window
     yield _row("peak_memory_bytes", "max", rec.measurement.peak_memory_bytes, "B")
+    yield _row("first_step_s", "first", found.first_step_s, "s")
+    per_token_j = None if found.energy is None else found.energy.per_token_j
+    yield _row("energy_per_token_j", "window", per_token_j, "J/token") | window
     yield _row("max_batch_size", "largest", largest, "1")
     yield _row("flops_per_token", "exact", found.flops_per_token, f"FLOP/{unit}")
 

@@ -26,11 +26,12 @@ from gptbench.report import (
     plot,
     results,
     rooflines,
+    surroundings,
     traces,
     words,
 )
 from gptbench.report.table import DASH, Table
-from gptbench.units import gib, percent, seconds, si
+from gptbench.units import gib, joules, percent, seconds, si
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
@@ -79,6 +80,7 @@ class View:
     caveats: tuple[str, ...]
     charts: tuple[Chart, ...]
     result: Table
+    surroundings: Table | None
     provenance: Table
     command: str
 
@@ -131,6 +133,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
         charts=_charts(rec, found, f"{name}-"),
         result=results.result(rec, found),
+        surroundings=surroundings.table(rec),
         provenance=results.provenance(rec),
         command=rec.command,
     )
@@ -209,6 +212,10 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
                 against,
             )
         )
+    if found.energy is not None:
+        used = found.energy
+        detail = f"{used.mean_w:.0f} W in the mean of the window"
+        numbers.append(Number(f"energy per {rec.model.unit}", joules(used.per_token_j), detail))
     if search is not None:
         certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))

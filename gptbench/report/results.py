@@ -10,7 +10,7 @@ from gptbench.record import BatchSearch, Probe, Record
 from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
 from gptbench.stats import Interval
-from gptbench.units import gib, grouped, percent, seconds, si
+from gptbench.units import gib, grouped, joules, percent, seconds, si
 
 _KINDS = {"cuda": "GPU", "cpu": "CPU"}
 
@@ -60,6 +60,11 @@ def result(rec: Record, metrics: Metrics) -> Table:
             Quantity(metrics.step_time_s.median, seconds(metrics.step_time_s.median)),
             interval(metrics.step_time_s, seconds),
         ),
+        (
+            "precision",
+            Quantity(metrics.precision, f"±{percent(metrics.precision)}"),
+            _ended(rec),
+        ),
         *_utilization(rec, metrics),
         (
             f"model FLOPs per {rec.model.unit}",
@@ -67,7 +72,10 @@ def result(rec: Record, metrics: Metrics) -> Table:
             _counted(rec, metrics),
         ),
         ("peak memory", known(taken.peak_memory_bytes, gib), _memory_words(rec)),
+        *_energy(rec, metrics),
     ]
+    if metrics.first_step_s is not None:
+        rows.append(("first step", known(metrics.first_step_s, seconds), _start(rec)))
     if search is not None:
         rows.append(("largest batch", count(search.max_batch_size), certificate(search)))
         if search.curve:
@@ -84,6 +92,48 @@ def result(rec: Record, metrics: Metrics) -> Table:
         rows=tuple(rows),
         notes=_notes(rec),
     )
+
+
+def _ended(rec: Record) -> str:
+    """What the half-width is of, and why there are no more steps."""
+    taken = rec.measurement
+    why = {
+        "converged": "as was asked for",
+        "plateau": "more steps no longer help",
+        "budget": "the time was over",
+    }.get(taken.stop, taken.stop)
+    asked = ""
+    if taken.precision_asked is not None and taken.stop != "converged":
+        asked = f", of {percent(taken.precision_asked)} asked for"
+    return f"half of the median's 99% within-run interval{asked}: {why}"
+
+
+def _start(rec: Record) -> str:
+    """What came before the window."""
+    taken = rec.measurement
+    said = ["before the window"]
+    if taken.build_ns is not None:
+        said.append(f"the model was built in {seconds(taken.build_ns / 1e9)}")
+    if taken.compile_ns is not None:
+        said.append(f"compiled in {seconds(taken.compile_ns / 1e9)}")
+    warmup = f"{len(taken.warmup_ns)} steps warmed up"
+    said.append(
+        {"steady": f"{warmup} until steady", "time": f"{warmup}, for as long as allowed"}.get(
+            taken.warmup_stop, warmup
+        )
+    )
+    return ", ".join(said)
+
+
+def _energy(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
+    used = metrics.energy
+    if used is None:
+        return []
+    error = "" if used.relative_error is None else f", ±{percent(used.relative_error)}"
+    how = f"{used.mean_w:.0f} W in the mean, {used.tokens_per_j:.4g} {rec.model.unit}s per joule{error}"
+    return [
+        (f"energy per {rec.model.unit}", Quantity(used.per_token_j, joules(used.per_token_j)), how)
+    ]
 
 
 def _architecture(rec: Record) -> str:

@@ -95,7 +95,7 @@ def respond(line: str, say: Callable[..., None], answer: Answer) -> None:
 # Kind of task -> its type, and the module and function that answer it. A module is loaded only
 # when its task comes: fvcore costs a second that a probe of the batch search has no use for.
 ANSWERS: dict[str, tuple[type[Any], str, str]] = {
-    "detect": (DetectTask, "gptbench.worker.telemetry", "detect"),
+    "detect": (DetectTask, "gptbench.worker.detect", "detect"),
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gptbench.visit import Held, HoldTask, Visit, VisitTask
-from gptbench.worker import step, telemetry, text
+from gptbench.worker import step, text
 from gptbench.worker.clock import Clock, CudaClock, HostClock
+from gptbench.worker.environment import environment
 
 # What is being done, and the seconds it will take; 0 where nobody knows.
 Progress = Callable[[str, float], None]
@@ -48,7 +49,7 @@ def hold(task: HoldTask, progress: Progress) -> tuple[Held, Callable[[int], Visi
     gc.collect()
     gc.freeze()
     gc.disable()
-    return Held(environment=telemetry.environment(device)), visits(run, clock, feed)
+    return Held(environment=environment(device)), visits(run, clock, feed)
 
 
 def visits(run: step.Step, clock: Clock, feed: Iterator[Tensor]) -> Callable[[int], Visit]:
