@@ -12,10 +12,10 @@ from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
 from gptbench.flops import StepFlops
 from gptbench.record import DeviceUsed, Record
+from gptbench.trust import Caveat
 
 CONFIDENCE = 0.95
 
-Caveat = trust.Caveat
 
 # A window's mean step this far over its median is stalls, not scatter.
 STALL_RATIO = 1.05

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import psutil
 
+from gptbench import cgroup
 from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.record import (
@@ -213,19 +214,4 @@ def usable_cores() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     physical = psutil.cpu_count(logical=False) or allowed or 1
-    return max(1, min(allowed or 1, physical, cgroup_quota(Path("/sys/fs/cgroup"))))
-
-
-def cgroup_quota(root: Path) -> int:
-    """Whole CPUs of the container's quota (cgroup v2, then v1); a large number where none is set."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return sys.maxsize
-    if quota == "max" or int(quota) <= 0:
-        return sys.maxsize
-    return max(1, int(quota) // int(period))
+    return max(1, min(allowed or 1, physical, cgroup.whole_cpus() or physical))

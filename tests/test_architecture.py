@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parent.parent / "gptbench"
 
 # Bottom first. A module imports only from floors below its own.
 FLOORS = (
-    ("errors", "oom"),
+    ("errors", "cgroup"),
+    ("oom",),
     ("units", "stats", "ranks", "tomlfile"),
     ("verdict",),
     ("series", "telemetry", "upgrades"),

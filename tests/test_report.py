@@ -14,7 +14,6 @@ import records
 from gptbench import device, flops, metrics, presets
 from gptbench.config import Workload
 from gptbench.conventions import named
-from gptbench.metrics import Caveat
 from gptbench.report import (
     calibrations,
     catalogue,
@@ -33,6 +32,7 @@ from gptbench.report import (
     text,
 )
 from gptbench.report.table import Column, Quantity, Table
+from gptbench.trust import Caveat
 
 ONE = Workload(batch_size=1, seq_len=1024)
 RECORDS = {"gpu": records.ON_GPU, "cpu": records.ON_CPU, "no peak": records.NO_PEAK}

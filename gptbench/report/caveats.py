@@ -1,7 +1,8 @@
 """Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
 
-from gptbench.metrics import FEW_STEPS, Caveat
+from gptbench.metrics import FEW_STEPS
 from gptbench.report import doubts
+from gptbench.trust import Caveat
 from gptbench.units import grouped, percent
 
 CODES = (

@@ -1,12 +1,12 @@
 """Which device this is, as its driver and the system tell."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from gptbench import cgroup
 from gptbench.errors import UnavailableError
 from gptbench.record import Detected, DetectTask
 from gptbench.worker import calibrate, nvml
@@ -53,33 +53,16 @@ def _cuda_facts(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu_facts() -> dict[str, Any]:
-    memory = psutil.virtual_memory()
+    memory, left = psutil.virtual_memory(), cgroup.memory_left_bytes()
     return {
         "kind": "cpu",
         "name": cpu_name(),
         "units": torch.get_num_threads(),
         "memory_bytes": memory.total,
-        "free_bytes": _free_host_bytes(memory.available),
+        "free_bytes": memory.available if left is None else min(memory.available, left),
         "has_bfloat16": False,
         "has_float16": False,
     }
-
-
-def _free_host_bytes(available: int) -> int:
-    """What is available, or what a container's limit leaves of it."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        try:
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):  # no such hierarchy, or 'max'
-            continue
-        return max(0, min(available, left))
-    return available
 
 
 def _why_no_cuda() -> str:

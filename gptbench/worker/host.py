@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+from gptbench import cgroup
 from gptbench.telemetry import Host
 
 ROOT = Path("/")
@@ -48,7 +49,7 @@ def now(root: Path = ROOT) -> Moment:
         busy_ns=sum(ticks[name] for name in BUSY) if ticks else None,
         stolen_ns=ticks.get("steal"),
         pressure_ns=_pressure_ns(root),
-        throttled_periods=_throttled_periods(root),
+        throttled_periods=cgroup.count("cpu", "cpu.stat", "nr_throttled", root),
         involuntary_switches=usage.ru_nivcsw if usage else None,
         major_faults=usage.ru_majflt if usage else None,
     )
@@ -113,16 +114,6 @@ def _pressure_ns(root: Path) -> int | None:
     for line in (_text(root / "proc/pressure/cpu") or "").splitlines():
         if line.startswith("some "):
             return int(line.rpartition("total=")[2]) * 1000
-    return None
-
-
-def _throttled_periods(root: Path) -> int | None:
-    """nr_throttled of the cgroup: version 2, then 1."""
-    for place in ("sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.stat"):
-        for line in (_text(root / place) or "").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "nr_throttled":
-                return int(value)
     return None
 
 
