@@ -24,6 +24,7 @@ FLOORS = (
     ("series", "telemetry", "upgrades"),
     ("stopping",),
     ("config", "device"),
+    ("kernels",),
     ("hub.fields",),
     ("hub.families",),
     ("hub.reader",),
