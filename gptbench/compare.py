@@ -243,8 +243,8 @@ def _runs(records: Sequence[Record]) -> _Runs:
     for rec in records:
         taken = metrics.derive(rec).step_time_s
         logs.append(math.log(taken.median / rec.workload.tokens))
-        told = taken.n >= FEWEST_STEPS
-        variances.append((math.log(taken.high / taken.low) / 2 / _Z) ** 2 if told else math.inf)
+        low, high = taken.low, taken.high
+        variances.append((math.log(high / low) / 2 / _Z) ** 2 if low and high else math.inf)
     return _Runs(log_times=tuple(logs), within=sum(variances) / len(records) ** 2)
 
 
