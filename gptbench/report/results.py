@@ -127,6 +127,9 @@ def _start(rec: Record) -> str:
             taken.warmup_stop, warmup
         )
     )
+    if taken.throttled_windows:
+        times = "once" if taken.throttled_windows == 1 else f"{taken.throttled_windows} times"
+        said.append(f"timed in vain {times}, because the device was slowed down")
     return ", ".join(said)
 
 
