@@ -19,6 +19,9 @@ CONFIDENCE = 0.95
 STALL_RATIO = 1.05
 FEW_STEPS = 10
 
+# A clock and its temperature let the best product of two runs differ by so much.
+OVER_ACHIEVABLE = 1.03
+
 
 @dataclass(frozen=True, slots=True)
 class Caveat:
@@ -154,6 +157,10 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
     if metrics.mfu is not None and metrics.mfu > 1:
         code = "over-stated-clock" if rec.device.boosts else "over-peak"
         found.append(Caveat(code, {"mfu": metrics.mfu, "device": rec.device.name}))
+    achieved, judged = metrics.achievable_mfu, rec.device.peak_origin
+    if achieved is not None and achieved > OVER_ACHIEVABLE and judged != "measured":
+        source = rec.device.achievable_source
+        found.append(Caveat("over-achievable", {"share": achieved, "source": source}))
     if metrics.stall_share > 1 - 1 / STALL_RATIO:
         found.append(Caveat("stalls", {"share": metrics.stall_share}))
     if metrics.outliers_severe:

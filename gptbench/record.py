@@ -5,7 +5,7 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 file carries them too, for readers who have no gptbench.
 
 Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
-they are missing the multiple is 1 and no curve was measured.
+they are missing the multiple is 1 and no curve was measured; so did device.achievable_source.
 """
 
 import json
@@ -48,6 +48,9 @@ class Detected:
     free_bytes: int
     has_bfloat16: bool
     has_float16: bool
+    has_tf32: bool = False
+    uuid: str | None = None
+    power_limit_w: float | None = None
     others: tuple[str, ...] = ()  # other processes on the device, with what they hold
     matmul_flops_per_s: float | None = None
     matmul_shape: str = ""
@@ -198,6 +201,8 @@ class DeviceUsed:
 
     `peak_origin`: 'table' (row `id` of presets/devices.csv), 'stated' by the user, 'measured' on
     the device itself, or 'unknown'; then `peak_flops_per_s` is None and `peak_source` says why.
+    `achievable_flops_per_s` is the best rate of products measured there, `achievable_source` of
+    which and when, or why there is none.
     """
 
     kind: Literal["cuda", "cpu"]
@@ -210,6 +215,7 @@ class DeviceUsed:
     peak_dtype: str
     boosts: bool = False
     achievable_flops_per_s: float | None = None
+    achievable_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

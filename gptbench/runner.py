@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import psutil
 
+from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.record import (
     Check,
@@ -63,6 +64,11 @@ def check(task: CheckTask, progress: Progress = quiet) -> tuple[Check, ...]:
 def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
     """What every operator of someone's own module costs."""
     return ask("trace", task, Traced, progress)
+
+
+def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
+    """What the device of this machine can do."""
+    return ask("calibrate", task, tuple[Timed, ...], progress)
 
 
 def ask(

@@ -13,6 +13,7 @@ from gptbench import (
     __version__,
     advice,
     batch,
+    calibrate,
     curve,
     device,
     memory,
@@ -125,6 +126,7 @@ def run(question: Question, progress: Progress) -> Record:
     model = asked.model or _suitable_model(detected)
     work = _workload(question, asked, model, detected)
     used = judged_by(question, asked, detected, work)
+    used = _with_achievable(question, detected, used, progress)
     plan = _Plan(question, detected, model, work, asked.memory_limit_bytes)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
@@ -298,6 +300,7 @@ def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workl
             peak_source=f"measured here: {detected.matmul_shape} {dtype} matrix products",
             peak_origin="measured",
             achievable_flops_per_s=detected.matmul_flops_per_s,
+            achievable_source=f"{dtype} matrix product {detected.matmul_shape}, beside this run",
         )
     if row is None:
         raise UnavailableError(
@@ -312,6 +315,16 @@ def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workl
             f"or --peak with the rate it reaches. {row.note}".rstrip()
         )
     return metrics.judged_by_table(used, row)
+
+
+def _with_achievable(
+    question: Question, detected: Detected, used: DeviceUsed, progress: Progress
+) -> DeviceUsed:
+    """The device with the rate that its products reach; a CPU's is measured with each run."""
+    if detected.kind == "cpu" or question.peak == "none":
+        return used
+    found = calibrate.achievable(detected, used.peak_dtype, progress)
+    return replace(used, achievable_flops_per_s=found.flops_per_s, achievable_source=found.source)
 
 
 def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:

@@ -167,6 +167,13 @@ def test_a_doubtful_peak_is_told(record_of, device, code):
     assert codes(record_of(device=device)) == [code]
 
 
+@pytest.mark.parametrize(("share", "told"), [(1.02, []), (1.04, ["over-achievable"])])
+def test_a_model_faster_than_what_is_called_achievable_is_told(record_of, share, told):
+    # 88,473,600 FLOPs a second were done of 1 GFLOP/s: the peak stays well above.
+    rate = 0.0884736 * 1e9 / share
+    assert codes(record_of(device={"achievable_flops_per_s": rate})) == told
+
+
 def test_few_steps_are_told(record_of):
     short = {"step_ns": (10_000_000,) * 9, "window_ns": 90_000_000}
     assert codes(record_of(measurement=short)) == ["few-steps"]

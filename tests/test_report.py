@@ -9,16 +9,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+import calibrations as made_up
 import records
 from gptbench import device, metrics, presets
 from gptbench.config import Workload
 from gptbench.conventions import named
 from gptbench.metrics import Caveat
 from gptbench.report import (
+    calibrations,
     catalogue,
     caveats,
     conventions,
     delimited,
+    figures,
     frame,
     html,
     ledgers,
@@ -37,6 +40,7 @@ CAVEATS = (
     Caveat("peak-measured", {"device": "Example CPU"}),
     Caveat("over-stated-clock", {"mfu": 1.032, "device": "GeForce RTX 5090"}),
     Caveat("over-peak", {"mfu": 1.5, "device": "Tesla T4"}),
+    Caveat("over-achievable", {"share": 1.06, "source": "bfloat16 matrix product, measured then"}),
     Caveat("stalls", {"share": 0.112}),
     Caveat("outliers", {"severe": 3, "steps": 120}),
     Caveat("early-stop", {"flops": 154_618_822_656, "hfu": 0.412}),
@@ -60,6 +64,8 @@ def check(tool, difference, operators=()):
     }
 
 
+CALIBRATED = made_up.found()
+
 MISSED = {
     "operator": "attn.scores + attn.values (aten._scaled_dot_product_flash_attention)",
     "flops": 0,
@@ -68,6 +74,9 @@ MISSED = {
 }
 
 TABLES = {
+    "calibrated products": calibrations.products(CALIBRATED),
+    "calibrated model": calibrations.model(CALIBRATED),
+    "calibrated memory": calibrations.memory(CALIBRATED),
     "ledger": ledgers.ledger(records.GPT2_XL, ONE.with_batch(512)),
     "conventions": conventions.counts(records.GPT2_XL, ONE),
     "checks": ledgers.checks(
@@ -423,8 +432,8 @@ def test_a_chart_is_the_same_bytes_every_time(name):
 
 
 def test_a_chart_ignores_the_look_that_a_user_has_set(monkeypatch):
-    monkeypatch.setitem(plot.matplotlib.rcParams, "axes.grid", True)
-    monkeypatch.setitem(plot.matplotlib.rcParams, "font.size", 30.0)
+    monkeypatch.setitem(figures.matplotlib.rcParams, "axes.grid", True)
+    monkeypatch.setitem(figures.matplotlib.rcParams, "font.size", 30.0)
     assert charts(records.CURVED) == CHARTS
 
 

@@ -8,6 +8,7 @@ CODES = (
     "peak-measured",
     "over-stated-clock",
     "over-peak",
+    "over-achievable",
     "stalls",
     "outliers",
     "early-stop",
@@ -40,6 +41,12 @@ def sentence(caveat: Caveat) -> str:
                 f"An MFU of {percent(float(mfu))} is impossible: the peak is not the one of this "
                 f"{device}, or the time is wrong. Do not use the number; look at 'gptbench gpus' "
                 "and state the peak with --peak."
+            )
+        case Caveat("over-achievable", {"share": share, "source": source}):
+            text = (
+                f"The model did {percent(float(share))} of what is called achievable "
+                f"({source}): the device was slower then than now, and that share says nothing. "
+                "Type 'gptbench calibrate --fresh' on an idle device and measure again."
             )
         case Caveat("stalls", {"share": share}):
             text = (

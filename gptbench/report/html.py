@@ -11,11 +11,22 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gptbench import metrics
+from gptbench import calibrated, metrics
+from gptbench.calibrated import Calibration
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.record import Record
-from gptbench.report import caveats, frame, ledgers, plot, results, words
+from gptbench.report import (
+    calibrations,
+    caveats,
+    delimited,
+    frame,
+    ledgers,
+    plot,
+    results,
+    rooflines,
+    words,
+)
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, percent, seconds, si
 
@@ -222,3 +233,63 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
         )
         charts.insert(2, tried)
     return tuple(chart for chart in charts if chart.svg)
+
+
+# -- the page of a calibration ------------------------------------------------------------------
+
+
+def calibration(found: Calibration, version: str) -> str:
+    """The page of what a device can do."""
+    text = delimited.table_csv(calibrations.tidy(found))
+    tables = calibrations.tables(found)
+    return _PAGES.get_template("calibration.html.j2").render(
+        title=f"What {found.detected.name} can do",
+        summary=_reached(found),
+        setting=_calibrated_setting(found),
+        numbers=_calibrated_numbers(found),
+        picture=rooflines.roofline(found),
+        tables=tables,
+        headings=[
+            "Matrix products",
+            *(["Products of a training step"] if len(tables) == 3 else []),
+            "Memory and launches",
+        ],
+        provenance=calibrations.provenance(found),
+        csv=base64.b64encode(text.encode()).decode(),
+        version=version,
+    )
+
+
+def _reached(found: Calibration) -> str:
+    """The answer in a sentence: the best rate of products, and of copies."""
+    dtype = max(found.dtypes, key=lambda name: found.best(name).flops_per_s, default=None)
+    bandwidth = found.bandwidth_bytes_per_s
+    reached = [
+        *([f"{si(found.best(dtype).flops_per_s, 'FLOP/s')} in {dtype}"] if dtype else []),
+        *([f"moves {si(bandwidth, 'B/s')}"] if bandwidth else []),
+    ]
+    return f"{found.detected.name} reaches {' and '.join(reached) or 'nothing that fits'}."
+
+
+def _calibrated_setting(found: Calibration) -> str:
+    moments = sorted({part.measured_at for part in (*found.parts, found.memory)})
+    when = " to ".join(dict.fromkeys(_moment(moment) for moment in (moments[0], moments[-1])))
+    return f"Measured {when}, on random numbers, each thing in turns with the others."
+
+
+def _calibrated_numbers(found: Calibration) -> tuple[Number, ...]:
+    numbers = []
+    for dtype in found.dtypes:
+        best, peak = found.best(dtype), calibrated.spec_peak(found, dtype)
+        of_peak = f", {percent(best.flops_per_s / peak)} of the table's peak" if peak else ""
+        rate = si(best.flops_per_s, "FLOP/s")
+        numbers.append(Number(dtype, rate, f"achievable, by {best.shape}{of_peak}"))
+    if found.bandwidth_bytes_per_s is not None:
+        rate = si(found.bandwidth_bytes_per_s, "B/s")
+        numbers.append(Number("memory", rate, "bytes read and written by the fastest pass"))
+    step = calibrated.step_time(found)
+    if step is not None and found.work is not None and found.model is not None:
+        share = step.flops_per_s / found.best(found.work.dtype).flops_per_s
+        detail = f"of what is achievable, if its products were all that {found.model.name} did"
+        numbers.append(Number("a step's products", percent(share), detail))
+    return tuple(numbers)

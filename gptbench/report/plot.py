@@ -1,77 +1,35 @@
-"""Charts as inline SVG: matplotlib draws, the page's CSS variables colour, the same bytes always.
+"""The charts of a measurement, as inline SVG.
 
-A figure is drawn in marker colours that stand for roles (ink, accent, ...), then its SVG is cleaned
-for a page: markers become `var(--ink)`, text stays text in the page's font, unused ids and all
-metadata go, and a title and a description say in words what the chart shows. No text of a record
-is drawn: names are for the page around it. `within` is put before every id, so that the figures of
-several records can share a page.
+`within` is put before every id, so that the figures of several records can share a page.
 """
 
-import io
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
-from xml.etree import ElementTree as ET
 
-import matplotlib.style
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gptbench import curve, flops, stats
 from gptbench.config import ModelConfig, Workload
 from gptbench.metrics import Metrics
 from gptbench.record import BatchSearch, CurvePoint, Probe, Record
+from gptbench.report.figures import (
+    ACCENT,
+    INK,
+    MUTED,
+    REST,
+    SECOND,
+    THIRD,
+    figure_of,
+    note,
+    style,
+    svg,
+)
 from gptbench.units import gib, percent, seconds, si
-
-# Colours that stand for roles until they are replaced; near to what they become, for an eye that
-# looks at a figure before it is.
-ROLES = {
-    "ink": "#1a1b1c",
-    "muted": "#6a6b6c",
-    "rule": "#dadbdc",
-    "accent": "#0a5fa1",
-    "second": "#c45a01",
-    "third": "#01806b",
-    "rest": "#e4e5e6",
-}
-INK, MUTED, RULE = ROLES["ink"], ROLES["muted"], ROLES["rule"]
-ACCENT, SECOND, THIRD, REST = (ROLES[r] for r in ("accent", "second", "third", "rest"))
-
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "gptbench",
-    "text.parse_math": False,
-    "font.size": 11,
-    "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
-
-WIDTH_IN = 7.6
 
 # More points than pixels say nothing more: runs of steps are drawn by their extremes.
 MOST_POINTS = 1200
 DOTTED_UP_TO = 150
-
-_XLINK = "{http://www.w3.org/1999/xlink}"
-_REFERENCE = re.compile(r"#([\w-]+)")
-# matplotlib 3.8 writes 'font: 700 11px family', later ones 'font-size: 11px; font-family: family'.
-_FONT = re.compile(r"font: (?:(?P<weight>\d+) )?(?P<size>[\d.]+px) [^;]*")
-_FAMILY = re.compile(r"font-family: [^;]*;?\s*")
 
 
 def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
@@ -79,8 +37,8 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
     warm = [ns / 1e9 for ns in rec.measurement.warmup_ns]
     timed = [ns / 1e9 for ns in rec.measurement.step_ns]
     median = metrics.step_time_s
-    with _style():
-        figure, (axes,) = _figure(2.9)
+    with style():
+        figure, (axes,) = figure_of(2.9)
         top = _scale_of_steps(axes, timed, min(warm, default=timed[0]), median)
         if warm:
             axes.axvspan(0.5 - len(warm), 0.5, color=REST, alpha=0.55, lw=0)
@@ -100,15 +58,15 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
             f"{seconds(median.median)}, from {seconds(min(timed))} to {seconds(max(timed))}, "
             f"{metrics.outliers_mild} mild and {metrics.outliers_severe} severe outliers."
         )
-        return _svg(figure, f"{within}steps", "Time of each step", text)
+        return svg(figure, f"{within}steps", "Time of each step", text)
 
 
 def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
     """Tokens/s and memory over the batch sizes that were tried, with the limit and what failed."""
     fits = sorted((p for p in search.probes if p.fits), key=lambda p: p.batch_size)
     fails = [p.batch_size for p in search.probes if not p.fits]
-    with _style():
-        figure, (speed, memory) = _figure(2.9, panels=2)
+    with style():
+        figure, (speed, memory) = figure_of(2.9, panels=2)
         timed = [(p.batch_size, p.step_ns / 1e9) for p in fits if p.step_ns]
         rates = [(size, work.with_batch(size).tokens / step_s) for size, step_s in timed]
         _speed_panel(speed, rates, "tokens/s, one step each")
@@ -117,7 +75,7 @@ def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
             _edge(axes, max(p.batch_size for p in search.probes), fails)
         tried = f"{len(search.probes)} batch sizes tried, {len(fails)} of them did not fit"
         text = f"{tried}; {search.max_batch_size} is the largest within {gib(search.limit_bytes)}."
-        return _svg(figure, f"{within}batch", "Speed and memory over the batch size", text)
+        return svg(figure, f"{within}batch", "Speed and memory over the batch size", text)
 
 
 def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
@@ -126,8 +84,8 @@ def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
         return ""
     used = curve.chosen(search.curve)
     found = [(p.batch_size, curve.tokens_per_s(p, work)) for p in search.curve]
-    with _style():
-        figure, (speed, memory) = _figure(2.9, panels=2)
+    with style():
+        figure, (speed, memory) = figure_of(2.9, panels=2)
         rates = [(size, rate.median) for size, rate in found]
         _speed_panel(speed, rates, "tokens/s, median round")
         speed.vlines(
@@ -147,7 +105,7 @@ def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
             f"{len(found)} batch sizes timed; {used} is the smallest within "
             f"{percent(curve.ALIKE, 0)} of the fastest, {si(max(r for _, r in rates))} tokens/s."
         )
-        return _svg(figure, f"{within}speed", "Speed and memory of the batch sizes timed", text)
+        return svg(figure, f"{within}speed", "Speed and memory of the batch sizes timed", text)
 
 
 def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
@@ -161,31 +119,29 @@ def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
         ("slow steps and gaps", max(0.0, without_stalls - metrics.mfu), THIRD),
     ]
     parts.append(("rest of the peak", max(0.0, 1 - sum(p[1] for p in parts)), REST))
-    with _style():
-        figure, (axes,) = _figure(1.35)
+    with style():
+        figure, (axes,) = figure_of(1.35)
         _stack(axes, [p for p in parts if p[1] >= 0.0005])
         achievable = rec.device.achievable_flops_per_s
         if achievable is not None and metrics.peak_flops_per_s != achievable:
             _mark_achievable(axes, achievable / (metrics.peak_flops_per_s or 1))
         axes.set_axis_off()
         words = ", ".join(f"{name} {percent(share)}" for name, share, _ in parts if share >= 0.0005)
-        return _svg(
-            figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}."
-        )
+        return svg(figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}.")
 
 
 def components(model: ModelConfig, work: Workload, within: str = "") -> str:
     """Share of the forward FLOPs that each kind of matrix product takes."""
     rows = flops.matmuls(model, work)
     total = flops.forward_flops(rows)
-    with _style():
-        figure, (axes,) = _figure(0.34 * len(rows) + 0.2)
+    with style():
+        figure, (axes,) = figure_of(0.34 * len(rows) + 0.2)
         axes.set_position((0.15, 0.02, 0.66, 0.96))
         at = range(len(rows))
         axes.barh(at, [row.flops / total for row in rows], height=0.62, color=ACCENT)
         for i, row in enumerate(rows):
             label = f"{percent(row.flops / total)}, {si(row.flops)}"
-            _note(axes, label, (row.flops / total, i), (6, 0), va="center")
+            note(axes, label, (row.flops / total, i), (6, 0), va="center")
         axes.set_yticks(at, [row.name for row in rows])
         axes.invert_yaxis()
         axes.set_xticks([])
@@ -194,23 +150,10 @@ def components(model: ModelConfig, work: Workload, within: str = "") -> str:
         largest = max(rows, key=lambda row: row.flops)
         share = percent(largest.flops / total)
         text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
-        return _svg(
-            figure, f"{within}components", "FLOPs of a forward pass by matrix product", text
-        )
+        return svg(figure, f"{within}components", "FLOPs of a forward pass by matrix product", text)
 
 
 # -- parts of the charts ------------------------------------------------------------------------
-
-
-def _figure(height_in: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure with its panels at fixed places: nothing moves with the width of a label."""
-    figure = Figure(figsize=(WIDTH_IN, height_in))
-    gap = 0.1
-    room = (0.98 + gap - 0.1) / panels
-    axes = [figure.add_axes((0.1 + room * i, 0.2, room - gap, 0.66)) for i in range(panels)]
-    for panel in axes:
-        panel.tick_params(length=3)
-    return figure, axes
 
 
 def _scale_of_steps(
@@ -281,7 +224,7 @@ def _memory_panel(axes: Axes, held: Sequence[tuple[int, float]], limit_bytes: in
     limit = limit_bytes / 2**30
     axes.plot(*_columns(held), color=ACCENT, lw=1.2, marker="o", ms=4)
     axes.axhline(limit, color=SECOND, lw=1.2, ls=(0, (4, 3)))
-    _note(axes, f"limit {gib(limit_bytes)}", (0, limit), (4, 5))
+    note(axes, f"limit {gib(limit_bytes)}", (0, limit), (4, 5))
     axes.set_title("peak memory, GiB", color=INK)
     axes.set_ylim(0, 1.2 * max(limit, *(size for _, size in held), 0))
 
@@ -290,7 +233,7 @@ def _mark_used(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
     """A ring around the batch size that is used."""
     for point in points:
         axes.plot(*point, "o", ms=10, mfc="none", mec=SECOND, mew=1.4)
-        _note(axes, "used", point, (7, -14))
+        note(axes, "used", point, (7, -14))
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
@@ -301,19 +244,11 @@ def _edge(axes: Axes, largest: int, fails: Sequence[int]) -> None:
     """Crosses at the batch sizes that did not fit, at the foot of the panel."""
     if fails:
         axes.plot(fails, [0] * len(fails), "x", ms=6, mew=1.6, color=SECOND)
-        _note(axes, "did not fit", (max(fails), 0), (-7, 7), ha="right")
+        note(axes, "did not fit", (max(fails), 0), (-7, 7), ha="right")
     axes.set_xlim(0, 1.04 * largest)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("batch size")
-
-
-def _note(
-    axes: Axes, text: str, at: tuple[float, float], points: tuple[float, float], **look: Any
-) -> None:
-    """A text some points away from a place in the data."""
-    look.setdefault("color", INK)
-    axes.annotate(text, at, xytext=points, textcoords="offset points", **look)
 
 
 def _stack(axes: Axes, parts: Sequence[tuple[str, float, str]]) -> None:
@@ -343,73 +278,3 @@ def _mark_achievable(axes: Axes, share: float) -> None:
     axes.plot([share, share], [-0.65, 0.65], color=INK, lw=1.5)
     label = f"achievable {percent(share)}"
     axes.text(share, -0.75, label, va="top", ha="right", color=INK)
-
-
-# -- from a figure to a page --------------------------------------------------------------------
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Our look over matplotlib's own defaults, whatever the user's matplotlibrc says."""
-    with matplotlib.style.context(["default", STYLE]):
-        yield
-
-
-def _svg(figure: Figure, prefix: str, title: str, description: str) -> str:
-    """The figure as an SVG element for a page; `prefix` keeps its ids apart from other figures'."""
-    # Nothing is drawn outside of its axes, and a page has no use for the clip paths.
-    for artist in figure.findobj():
-        artist.set_clip_on(False)
-    file = io.BytesIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(file, format="svg", metadata=metadata)
-    root = ET.fromstring(file.getvalue())  # noqa: S314 - written by the line above
-    _drop(root, ("metadata", "style"))
-    _clean(root, prefix)
-    root.attrib = {
-        "viewBox": root.attrib["viewBox"],
-        "role": "img",
-        "aria-labelledby": f"{prefix}-title {prefix}-desc",
-    }
-    for at, (tag, words) in enumerate((("title", title), ("desc", description))):
-        element = ET.Element(tag, {"id": f"{prefix}-{tag}"})
-        element.text = words
-        root.insert(at, element)
-    return ET.tostring(root, encoding="unicode")
-
-
-def _drop(root: ET.Element, names: Sequence[str]) -> None:
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.rpartition("}")[2] in names:
-                parent.remove(child)
-
-
-def _clean(root: ET.Element, prefix: str) -> None:
-    """No namespaces, only ids that are used, roles for marker colours, the page's own font."""
-    used = {name for e in root.iter() for v in e.attrib.values() for name in _REFERENCE.findall(v)}
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        element.text = (element.text or "").strip() or None
-        element.tail = None
-        attributes = {}
-        for key, value in element.attrib.items():
-            if key == "id":
-                if value in used:
-                    attributes["id"] = f"{prefix}-{value}"
-            else:
-                attributes[key.removeprefix(_XLINK)] = _attribute(value, used, prefix)
-        element.attrib = attributes
-
-
-def _attribute(value: str, used: set[str], prefix: str) -> str:
-    for role, marker in ROLES.items():
-        value = value.replace(marker, f"var(--{role})")
-    value = _FONT.sub(_font, _FAMILY.sub("", value))
-    return _REFERENCE.sub(
-        lambda found: f"#{prefix}-{found[1]}" if found[1] in used else found[0], value
-    )
-
-
-def _font(found: re.Match[str]) -> str:
-    return f"font-size: {found['size']}; font-weight: {found['weight'] or 'normal'}"

@@ -104,7 +104,9 @@ def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
         rows[1] = (*rows[1][:2], f"with {si(metrics.flops.recompute)}FLOPs a step computed again")
     achievable = rec.device.achievable_flops_per_s
     if achievable is not None:
+        source = rec.device.achievable_source
         best = f"against {si(achievable, 'FLOP/s')}, the best matrix-product rate measured here"
+        best += f": {source}" if source else ""
         name = by_convention("achievable MFU", metrics)
         rows.append((name, known(metrics.achievable_mfu, percent), best))
     return rows

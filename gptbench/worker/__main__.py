@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
 from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
 from gptbench.worker import lifeline, oom
@@ -75,6 +76,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
+    "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
 }
 
 

@@ -1,56 +1,73 @@
-"""What matrix products reach on this very device."""
+"""What this very device can do: products, copies, launches."""
 
-import statistics
-import time
+from collections.abc import Callable
 
 import torch
 
-# Side lengths of the square products: large enough that no start-up cost is left, small enough
-# that a CPU does one in a second or two.
-SIDES = {"cpu": (1024, 2048, 3072), "cuda": (4096, 8192, 16384)}
-ROUNDS = 3
-ROUND_S = 0.25
+from gptbench.calibration import CalibrateTask, Effort, Timed, Wanted, array_bytes, best, square
+from gptbench.worker import bandwidth, products
+from gptbench.worker.clock import Clock, CudaClock, HostClock
+
+# What is being done, and the seconds it will take.
+Progress = Callable[[str, float], None]
+
+# Side lengths of the squares that a CPU's peak is taken from, beside a run: large enough that no
+# start-up cost is left, small enough that a person waits for seconds.
+PEAK_SIDES = (1024, 2048, 3072)
+PEAK_EFFORT = Effort(load_s=0.0, rounds=3, round_s=0.25, least_marks=1, most_s=0.25)
+
+
+def calibrate(task: CalibrateTask, progress: Progress) -> tuple[Timed, ...]:
+    """What the task asks for, in its order. Raises whatever PyTorch does, out of memory too."""
+    device = torch.device(task.device)
+    clock = _clock(device)
+    found = []
+    for wanted in task.wanted:
+        expected_s = products.expected_s(wanted, task.effort)
+        progress(f"timing {wanted.dtype} matrix products", expected_s)
+        found.append(products.times(device, wanted, clock, task.effort, task.room_bytes))
+        _give_back(device)
+    if task.least_array_bytes is not None:
+        expected_s = 2 * len(bandwidth.ARRAYS) * task.effort.rounds * task.effort.round_s
+        progress("timing copies and launches", expected_s)
+        found.append(_memory(device, clock, task, task.least_array_bytes))
+    return tuple(found)
 
 
 def matmul_peak(device: torch.device, dtype: str) -> tuple[float, str]:
-    """The best rate of large square products in `dtype` as FLOP/s, and the shape that reached it.
-
-    Rounds over the shapes take turns, and a shape's rate is the median of its rounds, so that one
-    quiet moment of a shared machine does not decide.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
-    torch_dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-    sides = SIDES[device.type]
-    rates: dict[int, list[float]] = {side: [] for side in sides}
-    for _ in range(ROUNDS):
-        for side in sides:
-            rates[side].append(_rate(device, torch_dtype, side))
-    median = {side: statistics.median(rates[side]) for side in sides}
-    best = max(sides, key=median.__getitem__)
-    return median[best], f"{best}×{best}×{best}"
+    """The best rate of large square products in `dtype` as FLOP/s, and the shape that reached it."""
+    wanted = Wanted(dtype=dtype, ladder=(), shapes=tuple(map(square, PEAK_SIDES)))
+    room_bytes = 1 << 30
+    taken = products.times(device, wanted, _clock(device), PEAK_EFFORT, room_bytes)
+    fastest = best(taken.products)
+    side = fastest.shape.m
+    return fastest.flops_per_s, f"{side}×{side}×{side}"
 
 
-def expected_s(device: torch.device) -> float:
+def peak_expected_s() -> float:
     """About how long `matmul_peak` takes, for a progress bar."""
-    return ROUNDS * len(SIDES[device.type]) * 2 * ROUND_S
+    return 2 * PEAK_EFFORT.rounds * len(PEAK_SIDES) * PEAK_EFFORT.round_s
 
 
-def _rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    # Random numbers, not zeros: zeros switch fewer transistors and run up to 13% faster.
-    a = torch.randn(side, side, device=device).to(dtype)
-    b = (torch.randn(side, side, device=device) / side**0.5).to(dtype)
-    out = torch.empty(side, side, device=device, dtype=dtype)
-    torch.mm(a, b, out=out)
-    _wait(device)
-    began = time.perf_counter()
-    products = 0
-    while products == 0 or time.perf_counter() - began < ROUND_S:
-        torch.mm(a, b, out=out)
-        products += 1
-        _wait(device)
-    return products * 2 * side**3 / (time.perf_counter() - began)
+def _memory(device: torch.device, clock: Clock, task: CalibrateTask, least_bytes: int) -> Timed:
+    launches = bandwidth.launches(device, clock, task.effort)
+    cache_bytes = bandwidth.last_level_cache(device)
+    size = array_bytes(least_bytes, cache_bytes)
+    if bandwidth.HELD * size > task.room_bytes:
+        return Timed(launches=launches, cache_bytes=cache_bytes)
+    return Timed(
+        transfers=bandwidth.transfers(device, size, cache_bytes, clock, task.effort),
+        launches=launches,
+        array_bytes=size,
+        cache_bytes=cache_bytes,
+    )
 
 
-def _wait(device: torch.device) -> None:
+def _clock(device: torch.device) -> Clock:
+    return CudaClock() if device.type == "cuda" else HostClock()
+
+
+def _give_back(device: torch.device) -> None:
+    """Let the next dtype have the memory of the last."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()

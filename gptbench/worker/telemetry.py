@@ -45,7 +45,7 @@ def detect(task: DetectTask, progress: Callable[[str, float], None]) -> Detected
     device = torch.device("cuda" if use_cuda else "cpu")
     rate, shape = None, ""
     if task.peak_dtype is not None and not use_cuda:
-        progress(f"measuring the {task.peak_dtype} peak", calibrate.expected_s(device))
+        progress(f"measuring the {task.peak_dtype} peak", calibrate.peak_expected_s())
         rate, shape = calibrate.matmul_peak(device, task.peak_dtype)
     facts = _cuda_facts(device) if use_cuda else _cpu_facts()
     return Detected(
@@ -69,6 +69,9 @@ def _cuda_facts(device: torch.device) -> dict[str, Any]:
         "free_bytes": free,
         "has_bfloat16": native_bfloat16,
         "has_float16": properties.major >= 7 or torch.version.hip is not None,
+        "has_tf32": properties.major >= 8 and torch.version.hip is None,
+        "uuid": str(getattr(properties, "uuid", "")) or None,
+        "power_limit_w": _power_limit_w(properties),
         "others": _other_processes(properties),
     }
 
@@ -170,6 +173,19 @@ def _nvml() -> Iterator[bool]:
 def _driver_version() -> str | None:
     with _nvml() as ready:
         return str(pynvml.nvmlSystemGetDriverVersion()) if ready else None
+
+
+def _power_limit_w(properties: Any) -> float | None:
+    """The power that the driver allows this GPU, in watts."""
+    uuid = getattr(properties, "uuid", None)
+    with _nvml() as ready:
+        if not ready or uuid is None:
+            return None
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            return float(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+        except pynvml.NVMLError:
+            return None
 
 
 def _other_processes(properties: Any) -> tuple[str, ...]:

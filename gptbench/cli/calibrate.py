@@ -1,0 +1,84 @@
+"""gptbench calibrate."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptbench import __version__, calibrate, calibrated, record
+from gptbench.cli.answer import progress_bar, show
+from gptbench.cli.options import (
+    BatchSize,
+    DeviceChoice,
+    Devices,
+    DtypeOption,
+    Format,
+    FormatOption,
+    SeqLen,
+)
+from gptbench.report import calibrations
+
+
+def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="Time the products of this model too: a preset, a config.json."
+        ),
+    ] = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    dtype: DtypeOption = None,
+    device: Annotated[DeviceChoice, typer.Option(help="Measure this.")] = DeviceChoice.auto,
+    devices: Devices = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what is known from the last 7 days.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Write calibration.json, .csv, calibrate.html, roofline.svg.",
+        ),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Measure what this device can do: matrix products, copies, launches.
+
+    Example: gptbench calibrate gpt2-small --out results
+    """
+    folder = record.output_folder(out) if out else None
+    question = calibrate.Question(
+        model=model,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        dtype=dtype,
+        device=device.value,
+        devices=devices,
+        fresh=fresh,
+    )
+    with progress_bar() as progress:
+        found = calibrate.run(question, progress)
+    if folder is not None:
+        _write(folder, found)
+    show(format, calibrations.tables(found), lambda: calibrated.document(found))
+
+
+def _write(folder: Path, found: calibrated.Calibration) -> None:
+    """What was measured, as files that are each whole or not at all."""
+    from gptbench.report import delimited, figures, html, rooflines
+
+    files = {
+        "calibration.json": record.dump_json(calibrated.document(found)),
+        "calibration.csv": delimited.table_csv(calibrations.tidy(found)),
+        "calibrate.html": html.calibration(found, __version__),
+    }
+    picture = rooflines.roofline(found)
+    if picture:
+        files["roofline.svg"] = figures.standalone(picture)
+    for name, content in files.items():
+        record.write_whole(folder / name, content)
+    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)
