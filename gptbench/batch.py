@@ -22,6 +22,9 @@ MAX_LEAP = 8
 # to be quick: a trial costs as much as it has sequences.
 FIRST_SHARES = (1 / 8, 0.35)
 
+# How much longer the next step is where the line was wrong.
+STRIDE = 3
+
 # After so many probes the memory is no line in the batch size: halve the gap instead.
 BISECT_AFTER = 14
 
@@ -118,24 +121,30 @@ def _first_two(known: _Search, attempt: Callable[[int], None], guess: float) -> 
 
 
 def _close_in(known: _Search, attempt: Callable[[int], None], limit: Limit) -> None:
-    """Trials at the edge that the line through what was seen points to, until it is found."""
+    """Trials at the edge that the line through what was seen points to, until it is found.
+
+    Where the line points outside of what is left, because the device holds more than it reports,
+    steps from that side grow until one crosses the edge; what is then left is halved.
+    """
     step_up = step_down = 1
+    crossing: bool | None = None  # the outcome of a trial that a step has taken over the edge
+    trusted = True
     while not known.done:
         low, high, line = known.fits, known.fails, known.line()
+        if crossing is not None and known.probes[-1].fits is crossing:
+            trusted = False
         b = 2 * low if high is None else (low + high) // 2
-        if line is not None:
+        if line is not None and trusted and len(known.probes) <= BISECT_AFTER:
             b = int((limit.size_bytes - line[0]) / line[1])
             # One too many costs less than one too few: it runs out before its step is over, and
             # is half of the certificate either way.
             b = min(b + (high is None), MAX_LEAP * low)
-        if high is not None and b >= high:
-            b, step_down = high - step_down, 2 * step_down
-        elif b <= low:
-            b, step_up = low + step_up, 2 * step_up
+            if high is not None and b >= high:
+                b, step_down, crossing = high - step_down, STRIDE * step_down, True
+            elif b <= low:
+                b, step_up, crossing = low + step_up, STRIDE * step_up, False
         if high is not None:
             b = _between(low + 1, b, high - 1)
-            if len(known.probes) > BISECT_AFTER:
-                b = (low + high) // 2
         attempt(_between(1, b, known.largest))
 
 

@@ -80,7 +80,8 @@ class Worker:
     def wait_until_ready(self, allowed_s: float) -> bool:
         """Whether a worker that serves may fork what uses the device, once it has loaded all.
 
-        Raises WorkerDiedError where it ends instead, and WorkerHungError after `allowed_s` seconds.
+        Raises WorkerDiedError where it ends instead, and UnavailableError after `allowed_s` seconds:
+        a slow disk says nothing about memory.
         """
         self.ready = False
         before = oom.kernel_kills()
@@ -90,7 +91,7 @@ class Worker:
                     self.ready = True
                     return bool(message["forks"])
         except TimeoutError as error:
-            raise WorkerHungError(f"torch was not loaded after {allowed_s:.0f} s") from error
+            raise UnavailableError(f"torch was not loaded after {allowed_s:.0f} s.") from error
         raise WorkerDiedError(f"the worker {self._death(before)}")
 
     def ask(

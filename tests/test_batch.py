@@ -16,12 +16,17 @@ MEMORIES = st.builds(
     room=st.floats(1.5, 500.0),
     # How wrong the prediction is: from a hundredth to a hundred times the truth.
     wrong=st.sampled_from([0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 100.0]),
+    # How much more the device holds than a trial reports: fragments, workspaces, a driver's own.
+    unseen=st.sampled_from([1.0, 1.02, 1.05, 1.08]),
 )
 
 
 def searched(memory, largest=batch.LARGEST, multiple=1):
-    def needs(b):
+    def reports(b):
         return memory["fixed"] + memory["each"] * b + memory["bend"] * b * b
+
+    def needs(b):
+        return reports(b) + (memory.get("unseen", 1.0) - 1) * memory["each"] * b
 
     limit = int(memory["fixed"] + memory["each"] * memory["room"] + memory["bend"])
     tried = []
@@ -29,7 +34,7 @@ def searched(memory, largest=batch.LARGEST, multiple=1):
     def probe(b):
         tried.append(b)
         fits = needs(b) <= limit
-        return Probe(batch_size=b, fits=fits, peak_memory_bytes=int(needs(b)) if fits else None)
+        return Probe(batch_size=b, fits=fits, peak_memory_bytes=int(reports(b)) if fits else None)
 
     prior = (memory["fixed"] * memory["wrong"], memory["each"] * memory["wrong"])
     best = 0
@@ -69,6 +74,15 @@ def test_five_probes_are_enough_where_the_prediction_is_right_and_memory_is_a_li
     _, best, tried = searched(memory)
     assert best == 245
     assert len(tried) <= 5
+
+
+@pytest.mark.parametrize("edge", [62, 245])
+@pytest.mark.parametrize("unseen", [1.02, 1.05, 1.08])
+def test_twelve_probes_are_enough_where_the_device_holds_more_than_it_reports(unseen, edge):
+    memory = {"fixed": 1e9, "each": 4e7, "bend": 0.0, "wrong": 1.0, "unseen": unseen}
+    _, best, tried = searched({**memory, "room": unseen * (edge + 0.5)})
+    assert best == edge
+    assert len(tried) <= 12
 
 
 @given(MEMORIES, st.integers(1, 40))

@@ -55,7 +55,7 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         step_ns=window.step_ns,
         window_ns=window.window_ns,
         warmup_ns=warmup_ns,
-        peak_memory_bytes=peak.read_bytes(),
+        peak_memory_bytes=peak.read().memory_bytes,
         first_loss=first_loss,
         last_loss=last_loss,
         stop="steps asked for" if task.steps else "window filled",
