@@ -108,7 +108,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What will be run, with every choice made but, where it is searched, the batch size."""
 
     question: Question
@@ -118,8 +118,37 @@ class _Plan:
     memory_limit_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A plan whose batch is found, what is measured by, and what the process may take."""
+
+    plan: Plan
+    started_at: str
+    used: DeviceUsed
+    search: BatchSearch | None
+    limit_bytes: int | None
+
+
 def run(question: Question, progress: Progress) -> Record:
     """Answer the question. Raises QuestionError and UnavailableError as DESIGN's exit codes say."""
+    ready = prepare(question, progress)
+    measured = _measure(ready.plan, ready.limit_bytes, progress)
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        gptbench_version=__version__,
+        command=question.command,
+        started_at=ready.started_at,
+        model=ready.plan.model,
+        workload=ready.plan.work,
+        device=ready.used,
+        measurement=measured.measurement,
+        batch_search=ready.search,
+        environment=measured.environment,
+    )
+
+
+def prepare(question: Question, progress: Progress) -> Ready:
+    """Everything that comes before the window. Raises what `run` raises."""
     asked = read(question)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     detected = _detect(question, asked, progress)
@@ -127,26 +156,14 @@ def run(question: Question, progress: Progress) -> Record:
     work = _workload(question, asked, model, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
-    plan = _Plan(question, detected, model, work, asked.memory_limit_bytes)
+    plan = Plan(question, detected, model, work, asked.memory_limit_bytes)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
         limit_bytes = _with_slack(found.limit_bytes)
         size = curve.chosen(found.curve) if found.curve else found.max_batch_size
         plan = replace(plan, work=work.with_batch(size))
-    measured = _measure(plan, limit_bytes, progress)
-    return Record(
-        schema_version=SCHEMA_VERSION,
-        gptbench_version=__version__,
-        command=question.command,
-        started_at=started_at,
-        model=model,
-        workload=plan.work,
-        device=used,
-        measurement=measured.measurement,
-        batch_search=found,
-        environment=measured.environment,
-    )
+    return Ready(plan, started_at, used, found, limit_bytes)
 
 
 def read(question: Question) -> _Asked:
@@ -327,13 +344,13 @@ def _with_achievable(
     return replace(used, achievable_flops_per_s=found.flops_per_s, achievable_source=found.source)
 
 
-def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
+def _search(plan: Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     """The largest batch of the plan's workload within the limit, and if asked for the curve."""
     question = plan.question
     # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
     # then fails sooner. Compiled code is made for one batch size.
     prime = plan.detected.kind == "cpu" and not question.compile
-    task = replace(_task(plan, limit.size_bytes), prime=prime)
+    task = replace(measure_task(plan, limit.size_bytes), prime=prime)
     prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
     with Measurer() as measurer:
         trials = Trials(task, measurer, progress)
@@ -352,7 +369,7 @@ def _search(plan: _Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
         return replace(found, curve=curve.measured(sizes, trials.round))
 
 
-def _case(plan: _Plan, work: Workload) -> memory.Case:
+def _case(plan: Plan, work: Workload) -> memory.Case:
     """The workload as memory predicts it, by the kernels of the device that runs it."""
     return memory.Case(plan.model, work, memory.Setup(kind=plan.detected.kind))
 
@@ -362,7 +379,7 @@ def _with_slack(limit_bytes: int) -> int:
     return limit_bytes + max(WINDOW_SLACK_BYTES, limit_bytes // 20)
 
 
-def _limit(plan: _Plan) -> batch.Limit:
+def _limit(plan: Plan) -> batch.Limit:
     """What a step may take: what the person states, and no more than what is free."""
     here = plan.detected
     free = here.free_bytes
@@ -380,7 +397,8 @@ def _limit(plan: _Plan) -> batch.Limit:
     return batch.Limit(stated, words)
 
 
-def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
+def measure_task(plan: Plan, limit_bytes: int | None) -> MeasureTask:
+    """What a worker is asked for to measure the plan."""
     question, kind = plan.question, plan.detected.kind
     warmup_steps, warmup_s = WARMUP[kind]
     return MeasureTask(
@@ -397,7 +415,7 @@ def _task(plan: _Plan, limit_bytes: int | None) -> MeasureTask:
     )
 
 
-def _refuse_hopeless(plan: _Plan) -> None:
+def refuse_hopeless(plan: Plan) -> None:
     """Raise OutOfMemoryError where weights and what trains them are more than all the memory.
 
     A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
@@ -413,17 +431,21 @@ def _refuse_hopeless(plan: _Plan) -> None:
         )
 
 
-def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measured:
-    work = plan.work
-    _refuse_hopeless(plan)
+def _measure(plan: Plan, limit_bytes: int | None, progress: Progress) -> Measured:
+    refuse_hopeless(plan)
     try:
-        return runner.measure(_task(plan, limit_bytes), progress)
+        return runner.measure(measure_task(plan, limit_bytes), progress)
     except OutOfMemoryError as error:
-        allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
-        case = _case(plan, work)
-        raise OutOfMemoryError(
-            f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
-            f"{gib(case.footprint.total)} are needed ({error}). "
-            "Type --auto-batch for the largest that fits. "
-            f"{advice.what_would_fit(case, limit_bytes or plan.detected.free_bytes)}"
-        ) from error
+        raise does_not_fit(plan, limit_bytes, error) from error
+
+
+def does_not_fit(plan: Plan, limit_bytes: int | None, error: OutOfMemoryError) -> OutOfMemoryError:
+    """The error for a person: what is needed, and what would fit."""
+    work, case = plan.work, _case(plan, plan.work)
+    allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
+    return OutOfMemoryError(
+        f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
+        f"{gib(case.footprint.total)} are needed ({error}). "
+        "Type --auto-batch for the largest that fits. "
+        f"{advice.what_would_fit(case, limit_bytes or plan.detected.free_bytes)}"
+    )

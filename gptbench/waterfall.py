@@ -17,10 +17,10 @@ negative part. Any other negative part says that a count, a peak or a time is wr
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from gptbench import flops
+from gptbench import flops, record
 from gptbench.calibration import Shape
 from gptbench.metrics import Caveat
 from gptbench.profiling import BUSY, IDLE, Class, Profile, Work
@@ -67,6 +67,16 @@ class ProductRow:
     calls: int
     ns: int
     alone_ns: int | None
+
+    @property
+    def flops_per_s(self) -> float | None:
+        """What the shape reaches in the step."""
+        return self.calls * self.shape.flops / self.ns * 1e9 if self.ns else None
+
+    @property
+    def alone_flops_per_s(self) -> float | None:
+        """What it reaches by itself."""
+        return self.calls * self.shape.flops / self.alone_ns * 1e9 if self.alone_ns else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,11 +312,46 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
         most = max((r for r in waterfall.rows if r[0].kind == "other"), key=lambda r: r[1])
         values = {"share": waterfall.unexplained, "operator": most[0].operator}
         found.append(Caveat("unexplained", values))
-    return Waterfall(
-        step_ns=step_ns,
-        profiled_ns=waterfall.profiled_ns,
-        parts=waterfall.parts,
-        products=waterfall.products,
-        rows=waterfall.rows,
-        caveats=tuple(found),
-    )
+    return replace(waterfall, caveats=tuple(found))
+
+
+def document(profile: Profile, waterfall: Waterfall) -> dict[str, Any]:
+    """The published JSON of a profile: the facts, and beside them what they amount to."""
+    step_ns = waterfall.step_ns
+    shares = percentages([part.ns for part in waterfall.parts])
+    facts: dict[str, Any] = record.to_builtins(profile)
+    return {
+        **facts,
+        "flops": flops.costed(flops.step_flops(profile.model, profile.workload)),
+        "result": {
+            "step_time_s": step_ns / 1e9,
+            "profiled_step_time_s": waterfall.profiled_ns / 1e9,
+            "profiler_overhead": waterfall.overhead,
+            "mfu": useful_share(waterfall, profile),
+            "unexplained": waterfall.unexplained,
+            "bandwidth_bytes_per_s": profile.bandwidth_bytes_per_s,
+            "waterfall": [
+                {**record.to_builtins(part), "share": part.ns / step_ns, "percent": percent}
+                for part, percent in zip(waterfall.parts, shares, strict=True)
+            ],
+            "products": [
+                {
+                    **record.to_builtins(row),
+                    "flops": row.calls * row.shape.flops,
+                    "flops_per_s": row.flops_per_s,
+                    "alone_flops_per_s": row.alone_flops_per_s,
+                }
+                for row in waterfall.products
+            ],
+            "caveats": [{"code": c.code, **c.values} for c in waterfall.caveats],
+        },
+    }
+
+
+def useful_share(waterfall: Waterfall, profile: Profile) -> float | None:
+    """The MFU of the median step; None where no peak is known."""
+    peak = profile.device.peak_flops_per_s
+    if peak is None:
+        return None
+    step = flops.step_flops(profile.model, profile.workload).step
+    return step / peak / (waterfall.step_ns / 1e9)

@@ -1,7 +1,5 @@
 """gptbench throughput."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,77 +7,13 @@ import typer
 
 from gptbench import conventions, metrics, record, throughput
 from gptbench.cli.answer import progress_bar, show_results, write_reports
-from gptbench.cli.options import (
-    AttentionChoice,
-    AttentionOption,
-    AutoBatchChoice,
-    BatchSize,
-    ConventionOption,
-    DeviceChoice,
-    Devices,
-    DtypeOption,
-    Format,
-    FormatOption,
-    GradAccum,
-    Mode,
-    ModeChoice,
-    Pure,
-    RecomputeChoice,
-    RecomputeOption,
-    SeqLen,
-)
+from gptbench.cli.options import ConventionOption, Format, FormatOption
+from gptbench.cli.question import asking
 
 
+@asking
 def command(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]", help="A preset, a .toml, a config.json (default: one to suit)."
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
-    ] = None,
-    auto_batch: Annotated[
-        AutoBatchChoice | None,
-        typer.Option(
-            metavar="[=throughput]",
-            help="Find the largest batch that fits, or the smallest within 1% of the fastest.",
-        ),
-    ] = None,
-    batch_multiple: Annotated[
-        int, typer.Option(metavar="M", min=1, help="Find a multiple of M.")
-    ] = 1,
-    max_batch_size: Annotated[
-        int | None, typer.Option(metavar="B", min=1, help="Find no batch larger than B.")
-    ] = None,
-    batch_size: BatchSize = None,
-    seq_len: SeqLen = None,
-    mode: Mode = ModeChoice.train,
-    dtype: DtypeOption = None,
-    pure: Pure = False,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
-    attention: AttentionOption = AttentionChoice.fused,
-    recompute: RecomputeOption = RecomputeChoice.none,
-    grad_accum: GradAccum = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Time N steps (default: as many as fill 12 s)."),
-    ] = None,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Allow this much memory, such as 2GiB.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
-    ] = None,
-    peak: Annotated[
-        str | None,
-        typer.Option(metavar="RATE", help="State the peak: 125TFLOP/s, or 'none' for no MFU."),
-    ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Run here.")] = DeviceChoice.auto,
-    devices: Devices = None,
+    question: throughput.Question,
     convention: ConventionOption = "exact",
     out: Annotated[
         Path | None,
@@ -93,30 +27,6 @@ def command(
     """
     counted = conventions.named(convention)
     folder = record.output_folder(out) if out else None
-    question = throughput.Question(
-        command=shlex.join(["gptbench", *sys.argv[1:]]),
-        model=model,
-        gpu=gpu,
-        device=device.value,
-        auto_batch=auto_batch.value if auto_batch else None,
-        batch_multiple=batch_multiple,
-        max_batch_size=max_batch_size,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        mode=mode.value,
-        dtype=dtype,
-        pure=pure,
-        tf32=tf32,
-        attention=attention.value,
-        recompute=recompute.value,
-        grad_accum=grad_accum,
-        compile=compile,
-        steps=steps,
-        memory_limit=memory_limit,
-        data=data,
-        peak=peak,
-        devices=devices,
-    )
     with progress_bar() as progress:
         rec = throughput.run(question, progress)
     result = metrics.derive(rec)

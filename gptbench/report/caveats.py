@@ -13,6 +13,11 @@ CODES = (
     "outliers",
     "early-stop",
     "few-steps",
+    "negative-part",
+    "profile-mismatch",
+    "dropped-records",
+    "flops-unseen",
+    "unexplained",
 )
 
 
@@ -71,6 +76,35 @@ def sentence(caveat: Caveat) -> str:
             text = (
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
+            )
+        case Caveat("negative-part", {"part": part, "share": share}):
+            text = (
+                f"The part {str(part)!r} is {percent(float(share))} below zero: the step was faster "
+                "than its peak allows. The FLOPs or the peak are wrong, or the machine was slower "
+                "while the peak was measured; measure again on a quiet one."
+            )
+        case Caveat("profile-mismatch", {"overhead": overhead}):
+            more = "more" if float(overhead) > 0 else "less"
+            text = (
+                f"Steps took {percent(abs(float(overhead)))} {more} time with the profiler than "
+                "without. The parts are scaled to the step without it; on a quiet machine they "
+                "need less of that."
+            )
+        case Caveat("dropped-records", {"dropped": dropped, "launches": launches}):
+            text = (
+                f"The profiler lost {dropped} of {launches} kernels: their time is counted as "
+                "idle. Profile fewer steps with --steps, or a smaller model."
+            )
+        case Caveat("flops-unseen", {"seen": seen, "model": model}):
+            text = (
+                f"The profiler saw products of {grouped(int(seen))} model FLOPs, and the model has "
+                f"{grouped(int(model))}. Compiled code hides some of them: their time is in the "
+                "parts of matrix products, but not in the table of shapes."
+            )
+        case Caveat("unexplained", {"share": share, "operator": operator}):
+            text = (
+                f"{percent(float(share))} of the step went into operators of no known class, most "
+                f"of it into {str(operator)!r}. Nothing says what they should take."
             )
         case _:
             raise ValueError(f"no sentence for the caveat {caveat.code!r}")

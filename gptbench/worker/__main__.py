@@ -25,6 +25,7 @@ import msgspec
 
 from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
+from gptbench.profiling import ProfileTask
 from gptbench.record import CheckTask, DetectTask, MeasureTask, TraceTask, to_builtins
 from gptbench.worker import lifeline, oom
 
@@ -75,6 +76,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "detect": (DetectTask, "gptbench.worker.telemetry", "detect"),
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
+    "profile": (ProfileTask, "gptbench.worker.profile", "profile"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
     "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
 }

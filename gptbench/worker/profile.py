@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity
 
 from gptbench.errors import UnavailableError
 from gptbench.profiling import Profiled, ProfileTask
-from gptbench.worker import kernels, step, telemetry, text, timeline
+from gptbench.worker import kernels, memory_limit, step, telemetry, text, timeline
 from gptbench.worker.clock import Clock, CudaClock, HostClock
 from gptbench.worker.events import DATA, MODULE, STEP, Event
 from gptbench.worker.measure import Progress
@@ -49,6 +49,8 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
     torch.manual_seed(asked.seed)
     device = torch.device(asked.device)
     tokens = text.batches(asked.model, asked.workload, asked.data, asked.seed, device)
+    if asked.memory_limit_bytes is not None:
+        memory_limit.limit(device, asked.memory_limit_bytes)
     progress("building the model", 0.0)
     run = step.build(asked.model, asked.workload, device)
     clock: Clock = CudaClock() if device.type == "cuda" else HostClock()

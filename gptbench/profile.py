@@ -1,0 +1,102 @@
+"""The job of finding out where a step's time goes: a question as `throughput` takes it, answered
+by a profile.
+
+The steps run in a process of their own, with the profiler and without; then, in another, each
+product that they made runs by itself, and copies go over memory: what the step is held to.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gptbench import __version__, calibrate, runner, throughput
+from gptbench.calibration import EFFORT, LEAST_ARRAY_BYTES, CalibrateTask, Shape, Wanted
+from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.process import Progress
+from gptbench.profiling import PROFILE_SCHEMA_VERSION, Profile, Profiled, ProfileTask
+from gptbench.throughput import Plan, Question
+
+# Steps of a turn: a GPU's are short, and follow one another without a pause.
+STEPS = {"cuda": 3, "cpu": 1}
+WINDOW_S = {"cuda": 6.0, "cpu": 16.0}
+
+
+def run(question: Question, trace: Path | None, progress: Progress) -> Profile:
+    """Answer the question, and write a Chrome trace to a file where one is asked for.
+
+    Raises QuestionError and UnavailableError as DESIGN's exit codes say.
+    """
+    throughput.read(question)
+    with _beside(trace) as written:
+        ready = throughput.prepare(question, progress)
+        plan = ready.plan
+        throughput.refuse_hopeless(plan)
+        try:
+            profiled = runner.profile(_task(plan, ready.limit_bytes, written), progress)
+        except OutOfMemoryError as error:
+            raise throughput.does_not_fit(plan, ready.limit_bytes, error) from error
+    products, memory = runner.calibrate(_by_themselves(plan, profiled), progress)
+    return Profile(
+        schema_version=PROFILE_SCHEMA_VERSION,
+        gptbench_version=__version__,
+        command=question.command,
+        started_at=ready.started_at,
+        model=plan.model,
+        workload=plan.work,
+        device=ready.used,
+        profiled=profiled,
+        products=products,
+        memory=memory,
+        batch_search=ready.search,
+    )
+
+
+@contextmanager
+def _beside(path: Path | None) -> Iterator[Path | None]:
+    """A file beside the one asked for, which takes its place when all has gone well.
+
+    Raises QuestionError where there can be none.
+    """
+    if path is None:
+        yield None
+        return
+    if path.is_dir():
+        raise QuestionError(f"--trace '{path}' is a folder. Type the name of a file.")
+    try:
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise QuestionError(f"--trace '{path}' cannot be written to: {error.strerror}.") from error
+    with folder as name:
+        written = Path(name).resolve() / "trace.json"
+        yield written
+        try:
+            written.replace(path)
+        except OSError as error:
+            raise UnavailableError(f"cannot write '{path}': {error.strerror}.") from error
+
+
+def _task(plan: Plan, limit_bytes: int | None, trace: Path | None) -> ProfileTask:
+    kind, asked = plan.detected.kind, plan.question.steps
+    return ProfileTask(
+        measure=throughput.measure_task(plan, limit_bytes),
+        turns=None if asked is None else -(-asked // STEPS[kind]),
+        steps=STEPS[kind],
+        window_s=WINDOW_S[kind],
+        trace=str(trace) if trace else None,
+    )
+
+
+def _by_themselves(plan: Plan, profiled: Profiled) -> CalibrateTask:
+    """Every product of the step, in the dtype that it was multiplied in, and copies."""
+    detected = plan.detected
+    shapes: tuple[Shape, ...] = tuple(
+        dict.fromkeys(w.product for w in profiled.work if w.product and w.flops)
+    )
+    return CalibrateTask(
+        device=detected.kind,
+        wanted=(Wanted(dtype=plan.work.matmul_dtype, ladder=(), shapes=shapes),),
+        least_array_bytes=LEAST_ARRAY_BYTES[detected.kind],
+        room_bytes=int(calibrate.ROOM_SHARE * detected.free_bytes),
+        effort=EFFORT[detected.kind],
+    )
