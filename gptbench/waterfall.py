@@ -315,8 +315,8 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
     return replace(waterfall, caveats=tuple(found))
 
 
-def document(profile: Profile, waterfall: Waterfall) -> dict[str, Any]:
-    """The published JSON of a profile: the facts, and beside them what they amount to."""
+def published(profile: Profile, waterfall: Waterfall) -> dict[str, Any]:
+    """The JSON of a profile but for its modules: the facts, and beside them what they amount to."""
     step_ns = waterfall.step_ns
     shares = percentages([part.ns for part in waterfall.parts])
     facts: dict[str, Any] = record.to_builtins(profile)

@@ -2,10 +2,10 @@
 
 from gptbench.calibration import Shape
 from gptbench.profiling import Profile
-from gptbench.report import words
+from gptbench.report import modules, words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known
 from gptbench.units import percent, seconds, si
-from gptbench.waterfall import Part, ProductRow, Waterfall, percentages, useful_share
+from gptbench.waterfall import Part, ProductRow, Waterfall, percentages
 
 # Of more shapes than this, those that take longest are shown; the document has all.
 MOST_PRODUCTS = 16
@@ -52,10 +52,16 @@ HOW = {
 EXACT = "The parts sum to the step to the nanosecond, and the shares to 100.0."
 
 
-def tables(profile: Profile, waterfall: Waterfall) -> list[Table]:
-    """Everything about the step."""
-    found = [parts(profile, waterfall)]
-    return [*found, products(profile, waterfall)] if waterfall.products else found
+def tables(
+    profile: Profile, waterfall: Waterfall, depth: int = modules.DEPTH, indented: bool = True
+) -> list[Table]:
+    """The waterfall, the products, and the modules down to `depth`."""
+    shapes = [products(profile, waterfall)] if waterfall.products else []
+    return [
+        parts(profile, waterfall),
+        *shapes,
+        modules.tree(profile, waterfall, depth, indented),
+    ]
 
 
 def parts(profile: Profile, waterfall: Waterfall) -> Table:
@@ -213,7 +219,55 @@ def _time(ns: int) -> Cell:
     return Quantity(ns / 1e9, seconds(ns / 1e9))
 
 
-def mfu(profile: Profile, waterfall: Waterfall) -> Cell:
-    """The MFU of the median step."""
-    share = useful_share(waterfall, profile)
-    return DASH if share is None else Quantity(share, percent(share))
+
+def tidy(profile: Profile, waterfall: Waterfall) -> Table:
+    """One row for each operator in each module, pass and shape: what all the rest is made of."""
+    return Table(
+        title=profile.model.name,
+        columns=(
+            Column("class"),
+            Column("module"),
+            Column("pass"),
+            Column("operator"),
+            Column("product"),
+            Column("calls"),
+            Column("time", unit="s"),
+            Column("share"),
+            Column("flops"),
+            Column("moved", unit="bytes"),
+        ),
+        rows=tuple(
+            (
+                work.kind,
+                "" if work.module is None else work.module or "model",
+                work.direction,
+                work.operator,
+                _shape(work.product) if work.product else "",
+                count(work.calls),
+                _time(ns),
+                known(ns / waterfall.step_ns, percent),
+                count(work.executed_flops),
+                known(work.moved_bytes, lambda size: si(size, "B")),
+            )
+            for work, ns in waterfall.rows
+        ),
+    )
+
+
+def provenance(profile: Profile) -> Table:
+    """Where a profile is from: versions, machine, and how it was taken."""
+    seen = profile.profiled
+    facts = {
+        "gptbench": profile.gptbench_version,
+        "record schema": profile.schema_version,
+        "started at": profile.started_at,
+        "command": profile.command,
+        "steps without the profiler": len(seen.step_ns),
+        "steps with the profiler": len(seen.profiled_ns),
+        "peak": profile.device.peak_source,
+        **seen.environment,
+    }
+    rows = tuple((name, DASH if value is None else str(value)) for name, value in facts.items())
+    return Table(
+        title="Provenance", columns=(Column("fact"), Column("value", wraps=True)), rows=rows
+    )

@@ -53,7 +53,7 @@ _VIEWS = re.compile(
 )
 
 # A kernel by its name alone. The order matters: attention before products, a loss before the
-# softmax that it is made of.
+# softmax that it is made of, a product before the activation that ends it.
 _KERNELS: tuple[tuple[Class, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))  # type: ignore[misc]
     for kind, pattern in (
@@ -64,9 +64,9 @@ _KERNELS: tuple[tuple[Class, re.Pattern[str]], ...] = tuple(
         ("softmax", r"softmax"),
         ("embedding", r"embedding|index_?Select|indexing_backward|index_put|krn_partial|"
                       r"compute_(grad_weight|num_of_partial)|RadixSort.*long"),
-        ("activation", r"gelu|silu|relu|sigmoid|swiglu|threshold_kernel"),
         ("gemm", r"gemm|gemv|nvjet|xmma|cublas|cutlass|splitK|matmul|wgmma|triton_tem|"
                  r"triton_\w*mm\b|triton_mm|Cijk_|_scaled_mm"),
+        ("activation", r"gelu|silu|relu|sigmoid|swiglu|threshold_kernel"),
         ("copy", r"copy_kernel|direct_copy|CatArray|FillFunctor|^memcpy|^memset|gpu_mem(cpy|set)|"
                  r"transpose_kernel|index_elementwise|gatherTopK|scatter_gather"),
         ("elementwise", r"elementwise|vectorized|reduce_kernel|triton_(poi|red|per)|CUDAFunctor|"
