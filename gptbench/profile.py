@@ -1,7 +1,6 @@
-"""The job of finding out where a step's time goes: a question as `throughput` takes it, answered
-by a profile.
+"""The job of finding out where the time of a step goes.
 
-The steps run in a process of their own, with the profiler and without; then, in another, each
+The question is one of `throughput`, the answer a profile. The steps run in a process of their own, with the profiler and without; then, in another, each
 product that they made runs by itself, and copies go over memory: what the step is held to.
 """
 

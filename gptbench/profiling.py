@@ -16,7 +16,7 @@ PROFILE_SCHEMA_VERSION = 1
 
 # In the order of priority: where two run at once, the first has the instant. Compute hides copies,
 # and copies hide communication, so that only what is exposed counts.
-BUSY = (
+BUSY: tuple["Class", ...] = (
     "attention",
     "gemm",
     "optimizer",
@@ -30,7 +30,7 @@ BUSY = (
     "copy",
     "communication",
 )
-IDLE = ("data", "host", "sync", "launch", "tail")
+IDLE: tuple["Class", ...] = ("data", "host", "sync", "launch", "tail")
 
 Class = Literal[
     "attention", "gemm", "optimizer", "loss", "norm", "softmax", "activation", "embedding",
@@ -142,4 +142,3 @@ class Profile:
     def bandwidth_bytes_per_s(self) -> float | None:
         """The fastest way over memory, measured."""
         return max((t.bytes_per_s for t in self.memory.transfers), default=None)
-

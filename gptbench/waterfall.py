@@ -227,28 +227,29 @@ def _compute(
     useful, repeated, credit = at_peak(model), at_peak(again), -at_peak(masked)
     ideal_attention = at_peak(in_attention)
     lost = by_class["gemm"] + ideal_attention - useful - repeated - credit
-    reach_flops_per_s = _reach(profile, peak)
-    reach = round(in_products / reach_flops_per_s * 1e9) - at_peak(in_products)
+    best_flops_per_s = reach(profile)
+    unreached = round(in_products / best_flops_per_s * 1e9) - at_peak(in_products)
     # What a shape reaches by itself is at least what it reached in the step.
     alone = by_class["gemm"] - sum(
         max(0, p.ns - p.alone_ns) for p in products if p.alone_ns is not None
     )
-    shape = alone - round(in_products / reach_flops_per_s * 1e9)
+    shape = alone - round(in_products / best_flops_per_s * 1e9)
     return (
         Part(key="useful", kind="ideal", ns=useful),
         Part(key="recompute", kind="ideal", ns=repeated),
         Part(key="credit", kind="credit", ns=credit),
-        Part(key="reach", kind="loss", ns=reach),
+        Part(key="reach", kind="loss", ns=unreached),
         Part(key="shape", kind="loss", ns=shape),
-        Part(key="context", kind="loss", ns=lost - reach - shape),
+        Part(key="context", kind="loss", ns=lost - unreached - shape),
         Part(key="attention", kind="loss", ns=by_class["attention"] - ideal_attention),
     )
 
 
-def _reach(profile: Profile, peak: float) -> float:
-    """The best rate that any product reached here."""
+def reach(profile: Profile) -> float:
+    """The best rate that any product reached here by itself; the peak where none was timed."""
     alone = [time.flops_per_s for time in profile.products.products]
-    return max((profile.device.achievable_flops_per_s or 0.0, *alone), default=0.0) or peak
+    achieved = max((profile.device.achievable_flops_per_s or 0.0, *alone))
+    return achieved or profile.device.peak_flops_per_s or 0.0
 
 
 def _memory(
@@ -284,8 +285,8 @@ def _update_bytes(profile: Profile) -> int:
 
 
 def _rest(by_class: dict[Class, int]) -> tuple[Part, ...]:
-    keys: tuple[Class, ...] = ("communication", *IDLE)
-    rest = tuple(Part(key=key, kind="idle", ns=by_class[key]) for key in keys)
+    rest: tuple[Part, ...] = (Part(key="communication", kind="idle", ns=by_class["communication"]),)
+    rest += tuple(Part(key=key, kind="idle", ns=by_class[key]) for key in IDLE)
     assert {*MEMORY_BOUND, "gemm", "attention", "communication", "other"} == set(BUSY)
     return (*rest, Part(key="other", kind="unexplained", ns=by_class["other"]))
 
@@ -297,21 +298,21 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
         found.append(Caveat("peak-unknown", {"reason": profile.device.peak_source}))
     for part in waterfall.parts:
         if part.kind != "credit" and part.ns < -NEGATIVE_SHARE * step_ns:
-            values = {"part": part.key, "share": -part.ns / step_ns}
-            found.append(Caveat("negative-part", values))
+            share = -part.ns / step_ns
+            found.append(Caveat("negative-part", {"part": part.key, "share": share}))
     if abs(waterfall.overhead) > MISMATCH:
         found.append(Caveat("profile-mismatch", {"overhead": waterfall.overhead}))
     if seen.dropped:
-        values = {"dropped": seen.dropped, "launches": seen.launches}
-        found.append(Caveat("dropped-records", values))
+        lost = Caveat("dropped-records", {"dropped": seen.dropped, "launches": seen.launches})
+        found.append(lost)
     counted = sum(w.flops for w in seen.work if w.direction != "recompute")
     model = flops.step_flops(profile.model, profile.workload).step
     if counted != model:
         found.append(Caveat("flops-unseen", {"seen": counted, "model": model}))
     if waterfall.unexplained > UNEXPLAINED_SHARE:
         most = max((r for r in waterfall.rows if r[0].kind == "other"), key=lambda r: r[1])
-        values = {"share": waterfall.unexplained, "operator": most[0].operator}
-        found.append(Caveat("unexplained", values))
+        share, operator = waterfall.unexplained, most[0].operator
+        found.append(Caveat("unexplained", {"share": share, "operator": operator}))
     return replace(waterfall, caveats=tuple(found))
 
 

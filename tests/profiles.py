@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import records
-
 from gptbench import flops
 from gptbench.calibration import ProductTime, Shape, Timed, Transfer, spread
 from gptbench.config import Workload
@@ -49,7 +48,9 @@ def profile(*rows, step_ns=100_000_000, **changes):
             notes=(),
             environment={"torch": "2.9.0"},
         ),
-        "products": Timed(products=(ProductTime(dtype="float32", shape=PRODUCT, time=spread([1e-3])),)),
+        "products": Timed(
+            products=(ProductTime(dtype="float32", shape=PRODUCT, time=spread([1e-3])),)
+        ),
         "memory": Timed(transfers=(Transfer(name="copy", moved_bytes=10**10, time=spread([1.0])),)),
     }
     return Profile(**{**facts, **changes})

@@ -25,7 +25,9 @@ def test_at_every_instant_of_random_timelines_the_first_class_has_it():
         for _ in range(chance.randrange(20)):
             begin = chance.randrange(-20, 250)
             kind = chance.choice(BUSY)
-            runs.append(ran(begin, begin + chance.randrange(50), kind, begin - chance.randrange(40)))
+            runs.append(
+                ran(begin, begin + chance.randrange(50), kind, begin - chance.randrange(40))
+            )
         expected = Counter()
         for instant in range(start, end):
             live = [r.kind for r in runs if r.start <= instant < r.end]
@@ -86,7 +88,9 @@ def steps(count, lost=()):
         yield Event(name=DATA, start=at + 100, end=at + 150)
         yield Event(name=f"{MODULE}up: Linear", start=at + 10, end=at + 60)
         product = call("aten::mm", ((4, 8), (8, 2)))
-        yield Event(name="aten::mm", start=at + 20, end=at + 50, correlation=number + 1, call=product)
+        yield Event(
+            name="aten::mm", start=at + 20, end=at + 50, correlation=number + 1, call=product
+        )
         for i, (name, begin, end) in enumerate(
             (("nvjet_tst_128x256", 500, 900), ("Memcpy HtoD (Pinned -> Device)", 900, 1000),
              ("riddle", 1100, 1150))

@@ -12,9 +12,9 @@ from gptbench.worker.work import Call
 NODE = "autograd::engine::evaluate_function: "
 
 
-def event(name, start, end, sequence=-1, shapes=(), thread=1):
+def event(name, start, end, shapes=(), **facts):
     call = Call(name, shapes, ("float",) * len(shapes), (None,) * len(shapes))
-    return Event(name=name, start=start, end=end, sequence=sequence, thread=thread, call=call)
+    return Event(name=name, start=start, end=end, call=call, **facts)
 
 
 def divided(*events, steps=1):
@@ -180,7 +180,6 @@ def test_the_own_times_of_random_trees_sum_to_the_step_exactly(seed):
             yield from grown(begin, stop, depth - 1)
             at = stop
 
-    inner = [e for e in grown(10, 100_000, 6)]
-    found = divided(event(STEP, 0, 100_020), *inner)
+    found = divided(event(STEP, 0, 100_020), *grown(10, 100_000, 6))
     assert sum(sum(w.ns) for w in found.work) == 100_020
     assert all(ns >= 0 for w in found.work for ns in w.ns)

@@ -1,6 +1,7 @@
 """FLOPs and bytes of a call, from what a profiler writes down."""
 
 import pytest
+import torch
 
 from gptbench.calibration import Shape
 from gptbench.worker import work
@@ -46,9 +47,7 @@ def attention(kernel, place, backward=False, causal=True):
     values = [None] * len(arguments)
     values[place] = causal
     suffix = "_backward" if backward else ""
-    return work.cost(
-        call(f"aten::_scaled_dot_product_{kernel}{suffix}", *arguments, values=values)
-    )
+    return work.cost(call(f"aten::_scaled_dot_product_{kernel}{suffix}", *arguments, values=values))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +75,6 @@ def test_a_causal_mask_leaves_out_the_pairs_above_the_diagonal():
 
 def test_the_places_of_is_causal_are_those_of_pytorchs_schemas():
     """The numbers are positions in an operator's arguments, which torch itself lists."""
-    import torch
-
     for kernel, places in work._CAUSAL.items():
         for suffix, place in zip(("", "_backward"), places, strict=True):
             name = f"_scaled_dot_product_{kernel}{suffix}"

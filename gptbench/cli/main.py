@@ -22,7 +22,17 @@ from gptbench.errors import (
 )
 
 # Each is a module here with a function `command`, in the order of the help.
-COMMANDS = ("presets", "gpus", "flops", "memory", "mfu", "throughput", "profile", "calibrate", "report")
+COMMANDS = (
+    "presets",
+    "gpus",
+    "flops",
+    "memory",
+    "mfu",
+    "throughput",
+    "profile",
+    "calibrate",
+    "report",
+)
 
 # click's error for a wrong command line. Newer releases of typer carry a click of their own, so
 # that importing click would name another class than the one that is raised.

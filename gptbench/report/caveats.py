@@ -77,6 +77,14 @@ def sentence(caveat: Caveat) -> str:
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
             )
+        case _:
+            return _of_profile(caveat)
+    return text
+
+
+def _of_profile(caveat: Caveat) -> str:
+    """The caveat of a profile."""
+    match caveat:
         case Caveat("negative-part", {"part": part, "share": share}):
             text = (
                 f"The part {str(part)!r} is {percent(float(share))} below zero: the step was faster "

@@ -11,6 +11,11 @@ from gptbench.waterfall import Waterfall
 
 DEPTH = 3
 
+AGAIN = (
+    "What runs again in the backward pass is part of it. FLOPs are those that ran; bytes are what "
+    "must be read and written, as far as the profiler tells."
+)
+
 OUTSIDE = {"loss": "loss", "optimizer": "optimizer", "data": "data"}
 
 
@@ -23,13 +28,15 @@ class Node:
     children: tuple["Node", ...]
 
 
-def tree(profile: Profile, waterfall: Waterfall, depth: int = DEPTH, indented: bool = True) -> Table:
+def tree(
+    profile: Profile, waterfall: Waterfall, depth: int = DEPTH, indented: bool = True
+) -> Table:
     """Every module down to `depth`, then what is outside of the model, then the step.
 
     Names are `indented` for people and whole paths for programs.
     """
-    root, *_ = nodes = _nodes(by_module(profile, waterfall)) or (None,)
-    rows = [] if root is None else list(_rows(nodes, profile, waterfall, depth, indented))
+    nodes = _nodes(by_module(profile, waterfall))
+    rows = list(_rows(nodes, profile, waterfall, depth, indented))
     outside = _outside(waterfall)
     step: tuple[Cell, ...] = (
         "step", "", "", "", "", Quantity(waterfall.step_ns / 1e9, seconds(waterfall.step_ns / 1e9)),
@@ -51,10 +58,7 @@ def tree(profile: Profile, waterfall: Waterfall, depth: int = DEPTH, indented: b
             Column("bytes", right=True, spare=True),
         ),
         rows=(*rows, *outside, step),
-        notes=(
-            "What runs again in the backward pass is part of it. FLOPs are those that ran; bytes "
-            "are what must be read and written, as far as the profiler tells.",
-        ),
+        notes=(AGAIN,),
         total_rows=1,
     )
 

@@ -5,7 +5,7 @@ from gptbench.profiling import Profile
 from gptbench.report import modules, words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known
 from gptbench.units import percent, seconds, si
-from gptbench.waterfall import Part, ProductRow, Waterfall, percentages
+from gptbench.waterfall import Part, ProductRow, Waterfall, percentages, reach
 
 # Of more shapes than this, those that take longest are shown; the document has all.
 MOST_PRODUCTS = 16
@@ -49,6 +49,10 @@ HOW = {
     "tail": "nothing left to run",
 }
 
+ALONE = (
+    "Alone: the same product by itself, on random numbers that take turns. Lost: what it takes in "
+    "the step over that; a product that was slower alone lost nothing."
+)
 EXACT = "The parts sum to the step to the nanosecond, and the shares to 100.0."
 
 
@@ -94,9 +98,7 @@ def parts(profile: Profile, waterfall: Waterfall) -> Table:
     )
 
 
-def _part(
-    part: Part, share: float, profile: Profile, waterfall: Waterfall
-) -> tuple[Cell, ...]:
+def _part(part: Part, share: float, profile: Profile, waterfall: Waterfall) -> tuple[Cell, ...]:
     return (
         NAMES[part.key],
         _time(part.ns),
@@ -107,29 +109,33 @@ def _part(
 
 
 def _how(part: Part, profile: Profile, waterfall: Waterfall) -> str:
+    """What the part is held to, or why it takes time."""
     device = profile.device
-    if part.key == "useful":
-        if device.peak_flops_per_s is None:
-            return "unknown: no peak"
-        return f"at {si(device.peak_flops_per_s, 'FLOP/s')}: {device.peak_source}"
-    if part.key == "reach":
-        best = device.achievable_flops_per_s or 0.0
-        alone = (time.flops_per_s for time in profile.products.products)
-        return f"the best product measured here is {si(max(best, *alone), 'FLOP/s')}"
-    if part.key == "attention":
-        masked = any(work.masked for work in profile.profiled.work)
-        return "what its kernel takes over its FLOPs" + (" under the mask" if masked else "")
-    if part.key == "host":
-        return "Python, and what an operator does before it works"
-    if part.kind == "memory":
-        if part.moved_bytes is None:
-            return "bytes unknown"
-        least = "" if part.bytes_complete else "at least "
-        rate = part.moved_bytes / part.ns * 1e9 if part.ns else 0.0
-        return f"{least}{si(part.moved_bytes, 'B')} to move: {si(rate, 'B/s')}"
-    if part.kind == "unexplained":
-        return ", ".join(_unknown(waterfall))
-    return HOW[part.key]
+    match part.key, part.kind:
+        case "useful", _:
+            words = f"at {si(device.peak_flops_per_s or 0.0, 'FLOP/s')}: {device.peak_source}"
+        case "reach", _:
+            words = f"the best product measured here is {si(reach(profile), 'FLOP/s')}"
+        case "attention", _:
+            masked = any(work.masked for work in profile.profiled.work)
+            words = "what its kernel takes over its FLOPs" + (" under the mask" if masked else "")
+        case "host", _:
+            words = "Python, and what an operator does before it works"
+        case _, "memory":
+            words = _moved(part)
+        case _, "unexplained":
+            words = ", ".join(_unknown(waterfall))
+        case key, _:
+            words = HOW[key]
+    return words
+
+
+def _moved(part: Part) -> str:
+    if part.moved_bytes is None:
+        return "bytes unknown"
+    least = "" if part.bytes_complete else "at least "
+    rate = part.moved_bytes / part.ns * 1e9 if part.ns else 0.0
+    return f"{least}{si(part.moved_bytes, 'B')} to move: {si(rate, 'B/s')}"
 
 
 def _unknown(waterfall: Waterfall) -> list[str]:
@@ -145,10 +151,11 @@ def _bandwidth(profile: Profile) -> tuple[str, ...]:
     rate = profile.bandwidth_bytes_per_s
     if rate is None:
         return ("The bandwidth was not measured: the arrays did not fit.",)
-    return (
+    sentence = (
         f"At bandwidth: what must be read and written, each operand once, at {si(rate, 'B/s')}, "
-        "the fastest pass over memory measured here. A cache can be faster.",
+        "the fastest pass over memory measured here. A cache can be faster."
     )
+    return (sentence,)
 
 
 def _overhead(profile: Profile, waterfall: Waterfall) -> str:
@@ -166,10 +173,7 @@ def products(profile: Profile, waterfall: Waterfall) -> Table:
     peak = profile.device.peak_flops_per_s
     shown, hidden = waterfall.products[:MOST_PRODUCTS], waterfall.products[MOST_PRODUCTS:]
     rows = tuple(_product(row, peak, waterfall.step_ns) for row in shown)
-    notes = [
-        "Alone: the same product by itself on random numbers, its operands not in a cache. Lost: "
-        "what it takes in the step over that.",
-    ]
+    notes = [ALONE]
     if hidden:
         rest = percent(sum(row.ns for row in hidden) / waterfall.step_ns)
         notes.append(f"{len(hidden)} more shapes take {rest} of the step.")
@@ -217,7 +221,6 @@ def _time(ns: int) -> Cell:
     if ns < 0:
         return Quantity(ns / 1e9, f"-{seconds(-ns / 1e9)}")
     return Quantity(ns / 1e9, seconds(ns / 1e9))
-
 
 
 def tidy(profile: Profile, waterfall: Waterfall) -> Table:

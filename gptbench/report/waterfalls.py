@@ -42,12 +42,22 @@ def waterfall(found: Waterfall, within: str = "") -> str:
         at = 0.0
         for row, (part, share) in enumerate(zip(found.parts, shares, strict=True)):
             width = 100 * part.ns / found.step_ns
-            hatched = {"hatch": "////", "edgecolor": MUTED} if part.kind == "unexplained" else {}
-            axes.barh(row, width, left=at, height=0.7, color=COLOURS[part.kind], lw=0, **hatched)
+            axes.barh(
+                row,
+                width,
+                left=at,
+                height=0.7,
+                color=COLOURS[part.kind],
+                lw=0,
+                hatch=_hatch(part),
+                edgecolor=MUTED,
+            )
             axes.vlines(at + width, row, row + 1, color=RULE, lw=1)
             at += width
             words = f"{share:.1f}%  {_time(part)}"
-            note(axes, words, (max(at, at - width), row), (5, 0), color=INK, va="center", fontsize=9)
+            note(
+                axes, words, (max(at, at - width), row), (5, 0), color=INK, va="center", fontsize=9
+            )
         axes.set_yticks(range(len(found.parts)), [NAMES[part.key] for part in found.parts])
         axes.set_ylim(len(found.parts) - 0.4, -0.6)
         axes.set_xlim(min(0.0, *_ends(found.parts, found.step_ns)), 101)
@@ -79,3 +89,8 @@ def described(found: Waterfall) -> str:
 
 def _time(part: Part) -> str:
     return seconds(part.ns / 1e9) if part.ns >= 0 else f"-{seconds(-part.ns / 1e9)}"
+
+
+def _hatch(part: Part) -> str | None:
+    """What nobody answers for is drawn so that no colour is needed to see it."""
+    return "////" if part.kind == "unexplained" else None

@@ -36,8 +36,8 @@ _OPERATORS: tuple[tuple[Class, re.Pattern[str]], ...] = tuple(
         ("loss", r"aten::(_log_softmax|nll_loss\w*|mse_loss|binary_cross_entropy\w*|huber_loss)"),
         ("loss", r"aten::(_log_softmax_backward_data|mse_loss_backward|_chunk_cat)"),
         ("softmax", r"aten::(_softmax|_softmax_backward_data|_safe_softmax|_masked_softmax)"),
-        ("activation", r"aten::(gelu|silu|relu|relu6|sigmoid|tanh|mish|elu|leaky_relu|softplus|glu)"
-                       r"(_backward)?|aten::(threshold_backward|clamp_min|hardswish\w*)"),
+        ("activation", (r"aten::(gelu|silu|relu|relu6|sigmoid|tanh|mish|elu|leaky_relu|softplus|glu)"
+          r"(_backward)?|aten::(threshold_backward|clamp_min|hardswish\w*)")),
         ("embedding", r"aten::(embedding\w*|index_select|index_put|_index_put_impl)"),
         ("elementwise", rf"aten::({_POINTWISE})"),
         ("copy", rf"aten::({_COPIES})"),
@@ -62,15 +62,15 @@ _KERNELS: tuple[tuple[Class, re.Pattern[str]], ...] = tuple(
         ("loss", r"nll_loss|cross_?entropy|log_?softmax|cunn_SoftMax"),
         ("norm", r"(layer|rms|group|batch)_?norm|RowwiseMoments|GammaBeta|ln_(fwd|bwd)"),
         ("softmax", r"softmax"),
-        ("embedding", r"embedding|index_?Select|indexing_backward|index_put|krn_partial|"
-                      r"compute_(grad_weight|num_of_partial)|RadixSort.*long"),
-        ("gemm", r"gemm|gemv|nvjet|xmma|cublas|cutlass|splitK|matmul|wgmma|triton_tem|"
-                 r"triton_\w*mm\b|triton_mm|Cijk_|_scaled_mm"),
+        ("embedding", (r"embedding|index_?Select|indexing_backward|index_put|krn_partial|"
+          r"compute_(grad_weight|num_of_partial)|RadixSort.*long")),
+        ("gemm", (r"gemm|gemv|nvjet|xmma|cublas|cutlass|splitK|matmul|wgmma|triton_tem|"
+          r"triton_\w*mm\b|triton_mm|Cijk_|_scaled_mm")),
         ("activation", r"gelu|silu|relu|sigmoid|swiglu|threshold_kernel"),
-        ("copy", r"copy_kernel|direct_copy|CatArray|FillFunctor|^memcpy|^memset|gpu_mem(cpy|set)|"
-                 r"transpose_kernel|index_elementwise|gatherTopK|scatter_gather"),
-        ("elementwise", r"elementwise|vectorized|reduce_kernel|triton_(poi|red|per)|CUDAFunctor|"
-                        r"dropout|distribution|RadixSort|bitonicSort|scan|where_kernel|tri[lu]_"),
+        ("copy", (r"copy_kernel|direct_copy|CatArray|FillFunctor|^memcpy|^memset|gpu_mem(cpy|set)|"
+          r"transpose_kernel|index_elementwise|gatherTopK|scatter_gather")),
+        ("elementwise", (r"elementwise|vectorized|reduce_kernel|triton_(poi|red|per)|CUDAFunctor|"
+          r"dropout|distribution|RadixSort|bitonicSort|scan|where_kernel|tri[lu]_")),
     )
 )  # fmt: skip
 
@@ -103,8 +103,10 @@ def is_view(name: str) -> bool:
 
 def of_kernel(name: str) -> Class:
     """The class of a kernel by its name."""
-    first = always(name)
-    return first or next((kind for kind, found in _KERNELS if found.search(name)), "other")
+    kind = always(name)
+    if kind is not None:
+        return kind
+    return next((kind for kind, found in _KERNELS if found.search(name)), "other")
 
 
 def always(name: str) -> Class | None:

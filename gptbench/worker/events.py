@@ -5,7 +5,6 @@ made: the node carries the number of the forward operator that made it. An opera
 gradients on within the backward pass is a part of the forward that runs again.
 """
 
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -97,13 +96,9 @@ def _attribute(found: Sequence[Node]) -> None:
             if node.in_backward:
                 node.direction = "recompute"
         elif event.name.startswith(_BACKWARD):
-            node.in_backward, node.direction = True, "backward"
             # Adding up a gradient has no number: it follows the node that computed it.
-            maker = made.get(event.sequence, None if event.sequence >= 0 else last)
-            last = maker
-            if maker is not None:
-                node.module, node.class_name = maker.module, maker.class_name
-                node.origin = maker.kind
+            last = made.get(event.sequence, None if event.sequence >= 0 else last)
+            _begin_backward(node, last)
         elif event.name.startswith("Optimizer."):
             node.direction = "update"
         elif event.name == DATA:
@@ -116,6 +111,13 @@ def _attribute(found: Sequence[Node]) -> None:
         _classify(node)
     for node in found:
         _unknown(node)
+
+
+def _begin_backward(node: Node, maker: Node | None) -> None:
+    """From here on is the backward of what `maker` did, and of the module that it did it in."""
+    node.in_backward, node.direction = True, "backward"
+    if maker is not None:
+        node.module, node.class_name, node.origin = maker.module, maker.class_name, maker.kind
 
 
 def _inherit(node: Node) -> None:
@@ -160,6 +162,6 @@ def _unknown(node: Node) -> None:
     """An operator that nobody knows, that calls no other and that is no view, did some work."""
     name = node.event.name
     if node.unit is None and node.leaf and "::" in name and not _is_node(name):
-        if name.startswith(_BACKWARD) or classes.is_view(name) or name.startswith("prim::"):
+        if name.startswith((_BACKWARD, "prim::")) or classes.is_view(name):
             return
         node.unit, node.kind = node, _refined("other", node)

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gptbench.profiling import BUSY, Class
 from gptbench.worker import classes
@@ -142,7 +143,9 @@ def on_gpu(sessions: Iterable[Sequence[Event]]) -> Timeline:
     for session in seen:
         _divide(session, rows, done)
         done += len(session.bounds)
-    ran = [n for s in seen for n in s.found if n.event.name.startswith(MODULE) and s.within(n.event)]
+    ran = [
+        n for s in seen for n in s.found if n.event.name.startswith(MODULE) and s.within(n.event)
+    ]
     launches = [
         (e.correlation, s)
         for s in seen
@@ -193,7 +196,7 @@ def _bounds(
             if (call := launched.get(kernel.correlation)) and step.start <= call.start < step.end
         ]
         firsts += [min(own)] if own else []
-    return list(zip(firsts[1:-1], firsts[2:], strict=True))
+    return list(pairwise(firsts[1:]))
 
 
 def _run(kernel: Event, node: Node | None, launched: dict[int, Event], rows: Rows) -> Run:

@@ -9,12 +9,13 @@ import re
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.autograd.profiler import record_function
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -43,6 +44,17 @@ MOST_TURNS = 20
 COMPILED = "Compiled code runs no module by itself: the tree has the model as a whole."
 
 
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A step that is ready to run, with what it reads and where; `announced`: by its modules."""
+
+    run: step.Step
+    feed: Iterator[Tensor]
+    device: torch.device
+    clock: Clock
+    announced: bool
+
+
 def profile(task: ProfileTask, progress: Progress) -> Profiled:
     """Steps of the task's workload. Raises whatever a step raises, out of memory too."""
     asked = task.measure
@@ -55,22 +67,22 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
     run = step.build(asked.model, asked.workload, device)
     clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
     feed = cycle(tokens.unbind(0))
+    bench = _Bench(run, feed, device, clock, announced=not asked.workload.compile)
     progress("warming up", 0.0)
-    warm_ns = [_timed(run, feed, clock, 1)[0] for _ in range(max(2, asked.warmup_steps))]
-    announced = not asked.workload.compile
+    warm_ns = [_timed(bench, 1)[0] for _ in range(max(2, asked.warmup_steps))]
     expected_s = statistics.median(warm_ns[-3:]) / 1e9
     turns = task.turns or _turns(task, expected_s)
     progress(f"profiling in {turns} turns", turns * 2.5 * task.steps * expected_s)
     # The first start of the profiler loads it.
-    _profiled(run, feed, 1, device, announced, None)
+    _profiled(bench, 1)
     plain_ns: list[int] = []
     sessions: list[list[Event]] = []
     with _collector_held():
         for turn in range(turns):
-            plain_ns += _timed(run, feed, clock, task.steps)
+            plain_ns += _timed(bench, task.steps)
             steps = task.steps + AROUND[device.type]
             trace = task.trace if turn == turns - 1 else None
-            sessions.append(_profiled(run, feed, steps, device, announced, trace))
+            sessions.append(_profiled(bench, steps, trace))
     found = kernels.on_gpu(sessions) if device.type == "cuda" else timeline.on_cpu(sessions)
     if not found.step_ns:
         raise UnavailableError(
@@ -84,7 +96,7 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
         modules=found.modules,
         launches=found.launches,
         dropped=found.dropped,
-        notes=() if announced else (COMPILED,),
+        notes=() if bench.announced else (COMPILED,),
         environment=telemetry.environment(device),
     )
 
@@ -95,39 +107,32 @@ def _turns(task: ProfileTask, step_s: float) -> int:
     return max(LEAST_TURNS, min(MOST_TURNS, fitting))
 
 
-def _timed(run: step.Step, feed: Iterator[Tensor], clock: Clock, steps: int) -> tuple[int, ...]:
+def _timed(bench: _Bench, steps: int) -> tuple[int, ...]:
     """Steps as they are measured, in nanoseconds each."""
-    clock.start(steps)
+    bench.clock.start(steps)
     for _ in range(steps):
-        run(next(feed))
-        clock.mark()
-    return clock.stop().step_ns
+        bench.run(next(bench.feed))
+        bench.clock.mark()
+    return bench.clock.stop().step_ns
 
 
-def _profiled(
-    run: step.Step,
-    feed: Iterator[Tensor],
-    steps: int,
-    device: torch.device,
-    announced: bool,
-    trace: str | None,
-) -> list[Event]:
-    """What the profiler saw of so many steps; its Chrome trace goes to a file where one is asked."""
+def _profiled(bench: _Bench, steps: int, trace: str | None = None) -> list[Event]:
+    """What the profiler saw of so many steps; its Chrome trace goes to a file, if asked."""
     activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
+    if bench.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    ranges = announcing(torch.cuda.nvtx if device.type == "cuda" else None)
+    ranges = announcing(torch.cuda.nvtx if bench.device.type == "cuda" else None)
     with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
-        with ranges if announced else nullcontext():
+        with ranges if bench.announced else nullcontext():
             for _ in range(steps):
                 with record_function(STEP):
                     with record_function(DATA):
-                        batch = next(feed)
-                    run(batch)
-        _wait(device)
+                        batch = next(bench.feed)
+                    bench.run(batch)
+        _wait(bench.device)
     if trace is not None:
         profiler.export_chrome_trace(trace)
-    return list(map(as_event, profiler.profiler.kineto_results.events()))  # type: ignore[union-attr]
+    return list(map(as_event, profiler.profiler.kineto_results.events()))
 
 
 def _wait(device: torch.device) -> None:
@@ -151,9 +156,7 @@ def announcing(nvtx: Any = None) -> Iterator[None]:
         name = MODULE + names.get(module, f"{type(module).__name__}: {type(module).__name__}")
         if nvtx is not None:
             nvtx.range_push(name)
-        opened = record_function(name)
-        opened.__enter__()
-        open_ranges.append(opened)
+        open_ranges.append(record_function(name).__enter__())  # type: ignore[no-untyped-call]
 
     def leave(_module: nn.Module, _args: Any, _result: Any) -> None:
         open_ranges.pop().__exit__(None, None, None)

@@ -15,7 +15,6 @@ from gptbench.worker.events import MODULE, STEP, Event, Node, nodes
 from gptbench.worker.work import Cost
 
 
-
 @dataclass(slots=True)
 class _Row:
     """What an operator did in all profiled steps."""

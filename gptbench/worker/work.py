@@ -30,8 +30,11 @@ _CAUSAL = {"flash_attention_for_cpu": (4, 7), "flash_attention": (4, 11),
            "efficient_attention": (6, 11), "cudnn_attention": (6, 14)}  # fmt: skip
 _ATTENTION = re.compile(r"aten::_scaled_dot_product_(\w*?attention(?:_for_cpu)?)(_backward)?")
 
-# What these write is among their arguments, or next to nothing; others write as much as their
-# largest argument.
+_NO_TENSORS = {"", "Scalar", "ScalarList"}
+
+# What these write is as large as this argument; what those write is among their arguments, or
+# next to nothing; others write as much as their largest argument.
+_LIKE = {"native_layer_norm_backward": 0, "nll_loss_backward": 1}
 _NO_MORE = {"copy", "fill", "zero", "sum", "mean", "max", "min", "amax", "amin", "prod", "norm"}
 
 
@@ -130,35 +133,35 @@ def _attention_bytes(call: Call, first: int, backward: bool) -> int | None:
 
 def _bytes(call: Call) -> int | None:
     """What an operator must read and write; None where its arguments are not written down."""
-    sizes = [
-        prod(shape) * _BYTES[kind]
+    tensors = [
+        (prod(shape), _BYTES.get(kind))
         for shape, kind in zip(call.shapes, call.types, strict=False)
-        if kind in _BYTES
+        if kind not in _NO_TENSORS
     ]
-    if "TensorList" in call.types or not sizes:
-        return None
+    sizes = [count * number for count, number in tensors if number is not None]
     base = _base(call.name)
-    if base == "embedding":  # rows are read and written, not the table
-        return 2 * _rows(call) + sizes[1]
-    if base == "index_select":
+    if "TensorList" in call.types or not sizes or len(sizes) < len(tensors):
         return None
-    if base in {"embedding_dense_backward", "embedding_backward"}:
-        # The whole gradient of the table is written, and the rows are added to it.
-        table = call.values[2] * call.shapes[0][-1] * _BYTES[call.types[0]]
-        return int(table) + 2 * sizes[0] + sizes[1]
+    if base in {"embedding", "embedding_backward", "embedding_dense_backward"}:
+        return _look_up(call, base)
     if base == "nll_loss_forward":  # one number of each row
         return 2 * sizes[1]
+    return sum(sizes) + _written(base, sizes)
+
+
+def _written(base: str, sizes: Sequence[int]) -> int:
+    """Bytes of the results that are not among the arguments."""
     if base in _NO_MORE:
-        return sum(sizes)
-    if base == "native_layer_norm_backward":
-        return sum(sizes) + sizes[0]
-    if base == "nll_loss_backward":
-        return sum(sizes) + sizes[1]
-    return sum(sizes) + max(sizes)
+        return 0
+    return sizes[_LIKE[base]] if base in _LIKE else max(sizes)
 
 
-def _rows(call: Call) -> int:
-    return prod(call.shapes[1]) * call.shapes[0][-1] * _BYTES[call.types[0]]
+def _look_up(call: Call, base: str) -> int:
+    """Rows that are read and written; backward also the whole gradient of the table, once."""
+    width = call.shapes[0][-1] * _BYTES[call.types[0]]
+    rows = prod(call.shapes[1])
+    table = 0 if base == "embedding" else call.values[2] * width
+    return int(table) + 2 * rows * width + rows * _BYTES[call.types[1]]
 
 
 def _base(name: str) -> str:
