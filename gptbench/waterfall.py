@@ -41,6 +41,14 @@ NEGATIVE_SHARE = 0.0005
 MISMATCH = 0.05
 UNEXPLAINED_SHARE = 0.05
 
+# Products that take this much longer by themselves than in the step, of this share of all of them,
+# were timed while something else ran.
+SLOWER_ALONE = 1.1
+SLOWER_SHARE = 0.5
+
+# Parts that are told even where they are nothing.
+ALWAYS = frozenset({"useful", "other"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -173,7 +181,7 @@ def derive(profile: Profile) -> Waterfall:
     waterfall = Waterfall(
         step_ns=step_ns,
         profiled_ns=profiled_ns,
-        parts=tuple(part for part in parts if part.ns or part.key == "useful"),
+        parts=tuple(part for part in parts if part.ns or part.key in ALWAYS),
         products=products,
         rows=rows,
         caveats=(),
@@ -302,6 +310,10 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
             found.append(Caveat("negative-part", {"part": part.key, "share": share}))
     if abs(waterfall.overhead) > MISMATCH:
         found.append(Caveat("profile-mismatch", {"overhead": waterfall.overhead}))
+    slower = sum(p.ns for p in waterfall.products if (p.alone_ns or 0) > SLOWER_ALONE * p.ns)
+    in_products = sum(p.ns for p in waterfall.products)
+    if slower > SLOWER_SHARE * in_products:
+        found.append(Caveat("slower-alone", {"share": slower / in_products}))
     if seen.dropped:
         lost = Caveat("dropped-records", {"dropped": seen.dropped, "launches": seen.launches})
         found.append(lost)

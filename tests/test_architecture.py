@@ -121,7 +121,7 @@ HOMES = {
     "msgspec": ("record", "runner", "cache", "worker."),
     "platformdirs": ("cache",),
     "pandas": ("report.frame",),
-    "matplotlib": ("report.figures", "report.plot", "report.rooflines"),
+    "matplotlib": ("report.figures", "report.plot", "report.rooflines", "report.waterfalls"),
     "rich": ("report.text", "report.progress"),
     "jinja2": ("report.html",),
     "typer": ("cli.",),

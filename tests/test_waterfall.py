@@ -175,6 +175,13 @@ def test_what_makes_a_waterfall_doubtful_is_said(profile, code):
     assert [caveats.sentence(caveat) for caveat in found]
 
 
+def test_products_that_were_slower_by_themselves_are_doubted():
+    quick = profiles.work(
+        "gemm", 30_000_000, calls=40, flops=profiles.MODEL_FLOPS, product=profiles.PRODUCT
+    )
+    assert "slower-alone" in codes(profiles.profile(quick))
+
+
 def test_a_profile_without_fault_has_no_caveat():
     assert codes(profiles.whole()) == []
 

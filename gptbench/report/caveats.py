@@ -15,6 +15,7 @@ CODES = (
     "few-steps",
     "negative-part",
     "profile-mismatch",
+    "slower-alone",
     "dropped-records",
     "flops-unseen",
     "unexplained",
@@ -97,6 +98,12 @@ def _of_profile(caveat: Caveat) -> str:
                 f"Steps took {percent(abs(float(overhead)))} {more} time with the profiler than "
                 "without. The parts are scaled to the step without it; on a quiet machine they "
                 "need less of that."
+            )
+        case Caveat("slower-alone", {"share": share}):
+            text = (
+                f"Products that take {percent(float(share))} of the products' time were slower by "
+                "themselves than in the step, so that nothing is known of what they lose in it: "
+                "something else ran while they were timed. Measure again on a quiet machine."
             )
         case Caveat("dropped-records", {"dropped": dropped, "launches": launches}):
             text = (

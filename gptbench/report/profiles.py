@@ -124,7 +124,7 @@ def _how(part: Part, profile: Profile, waterfall: Waterfall) -> str:
         case _, "memory":
             words = _moved(part)
         case _, "unexplained":
-            words = ", ".join(_unknown(waterfall))
+            words = ", ".join(_unknown(waterfall)) or "every operator has a class"
         case key, _:
             words = HOW[key]
     return words

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from gptbench.report.figures import (
     ACCENT,
     INK,
@@ -31,6 +33,9 @@ COLOURS = {
 # A bar and its share of the figure's height, in inches.
 ROW_IN = 0.27
 
+# A label behind a bar that ends further right, in percent, would leave the picture.
+LAST_LABEL = 85
+
 
 def waterfall(found: Waterfall, within: str = "") -> str:
     """The bars from the model's FLOPs at peak down to what is unexplained, as an SVG element."""
@@ -55,9 +60,7 @@ def waterfall(found: Waterfall, within: str = "") -> str:
             axes.vlines(at + width, row, row + 1, color=RULE, lw=1)
             at += width
             words = f"{share:.1f}%  {_time(part)}"
-            note(
-                axes, words, (max(at, at - width), row), (5, 0), color=INK, va="center", fontsize=9
-            )
+            _label(axes, words, row, sorted((at - width, at)))
         axes.set_yticks(range(len(found.parts)), [NAMES[part.key] for part in found.parts])
         axes.set_ylim(len(found.parts) - 0.4, -0.6)
         axes.set_xlim(min(0.0, *_ends(found.parts, found.step_ns)), 101)
@@ -65,6 +68,22 @@ def waterfall(found: Waterfall, within: str = "") -> str:
         axes.set_xlabel("percent of the step")
         axes.set_title(f"a step of {seconds(found.step_ns / 1e9)}", color=INK, pad=8)
         return svg(figure, f"{within}waterfall", "Where the time of a step goes", described(found))
+
+
+def _label(axes: Axes, words: str, row: int, bar: list[float]) -> None:
+    """What a bar is, beside it: behind it, or before it where the picture ends."""
+    left, right = bar
+    before = right > LAST_LABEL
+    note(
+        axes,
+        words,
+        (left if before else right, row),
+        (-5 if before else 5, 0),
+        color=INK,
+        ha="right" if before else "left",
+        va="center",
+        fontsize=9,
+    )
 
 
 def _ends(parts: Sequence[Part], step_ns: int) -> list[float]:
