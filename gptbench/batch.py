@@ -8,6 +8,7 @@ leaves memory behind that makes the next one fail too.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gptbench.errors import OutOfMemoryError
 from gptbench.record import BatchSearch, Probe
@@ -61,15 +62,23 @@ class _Search:
     def done(self) -> bool:
         return self.fits >= self.largest or self.fails == self.fits + 1
 
+    @property
+    def end(self) -> Literal["out of memory", "largest asked for", "hung"]:
+        """Why a search that is done has found the largest."""
+        if self.fails != self.fits + 1:
+            return "largest asked for"
+        (over,) = (p for p in self.probes if p.batch_size == self.fails * self.multiple)
+        return "hung" if over.hung else "out of memory"
+
     def line(self) -> tuple[float, float] | None:
         """(bytes at no sequence, bytes a multiple) through the largest that ran and one well below.
 
         Two neighbours would make a slope of the allocator's rounding.
         """
         ran = sorted(
-            (p.batch_size // self.multiple, p.peak_memory_bytes)
+            (p.batch_size // self.multiple, p.held_bytes)
             for p in self.probes
-            if p.fits and p.peak_memory_bytes is not None
+            if p.fits and p.held_bytes is not None
         )
         if len(ran) < 2:
             return None
@@ -82,14 +91,15 @@ class _Search:
 def search(
     probe: Callable[[int], Probe],
     limit: Limit,
-    prior: tuple[float, float],
+    prior: tuple[float, float] | None,
     largest: int = LARGEST,
     multiple: int = 1,
 ) -> BatchSearch:
     """The certified largest batch size up to `largest` that is a multiple of `multiple`.
 
     `prior` is the predicted memory as (bytes at no sequence, bytes a sequence): it chooses the
-    first two trials, the line through what was then seen chooses the rest, and only trials decide.
+    first two trials, which are the smallest where nothing could be predicted; the line through what
+    was then seen chooses the rest, and only trials decide.
     Raises OutOfMemoryError where not even one multiple fits; a probe that raises ends the search.
     """
     known = _Search(largest=max(1, largest // multiple), multiple=multiple)
@@ -97,16 +107,17 @@ def search(
     def attempt(multiples: int) -> None:
         known.probes.append(probe(multiples * multiple))
 
-    _first_two(known, attempt, (limit.size_bytes - prior[0]) / (prior[1] * multiple))
+    if prior is not None:
+        _first_two(known, attempt, (limit.size_bytes - prior[0]) / (prior[1] * multiple))
     _close_in(known, attempt, limit)
     if known.fits == 0:
-        raise OutOfMemoryError(_nothing_fits(known, limit, prior))
+        raise OutOfMemoryError(_nothing_fits(known, limit))
     return BatchSearch(
         max_batch_size=known.fits * multiple,
         limit_bytes=limit.size_bytes,
         limit_source=limit.source,
         probes=tuple(known.probes),
-        stopped_by="out of memory" if known.fails == known.fits + 1 else "largest asked for",
+        stopped_by=known.end,
         multiple=multiple,
     )
 
@@ -152,12 +163,10 @@ def _between(low: int, value: int, high: int) -> int:
     return max(low, min(value, high))
 
 
-def _nothing_fits(known: _Search, limit: Limit, prior: tuple[float, float]) -> str:
+def _nothing_fits(known: _Search, limit: Limit) -> str:
     least = known.multiple
     reason = next(p.reason for p in known.probes if p.batch_size == least)
-    needed = prior[0] + prior[1] * least
-    need = f"about {gib(needed)} are needed" if needed > limit.size_bytes else "it needs more"
     return (
-        f"even batch {least} does not fit: {need}, and the limit is {gib(limit.size_bytes)} "
-        f"({limit.source}). It ended so: {reason}."
+        f"even batch {least} does not fit: the limit is {gib(limit.size_bytes)} "
+        f"({limit.source}). It ended so: {(reason or 'without a word').rstrip('.')}."
     )

@@ -7,14 +7,15 @@ Table 2.1); other people's names are translated in `presets` and nowhere else.
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from gptbench.errors import QuestionError
 
 Mode = Literal["train", "forward", "prefill", "decode"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Attention = Literal["fused", "math"]
-Recompute = Literal["none", "attention", "block"]
+# "own": as someone's own module does it, whatever that is.
+Attention = Literal["fused", "math", "own"]
+Recompute = Literal["none", "attention", "block", "own"]
 
 # Far beyond what was ever built: a slip of the keyboard shall not run for hours.
 LARGEST_SIZE = 10**9
@@ -24,8 +25,24 @@ DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 DTYPE_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
 
+class Model:
+    """What is measured, under its name: a ModelConfig, or someone's own module."""
+
+    __slots__ = ()
+    name: str
+
+    @property
+    def unit(self) -> str:
+        """What the input of a step is counted in."""
+        return "token"
+
+    def with_batch(self, batch_size: int) -> Self:  # noqa: ARG002 - of every batch size the same
+        """The model as it is run with another batch size."""
+        return self
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Model):
     """A decoder-only transformer: every fact that a count or the model's shape depends on.
 
     Zeroes stand for the usual choice and are replaced on construction, so that a config made of
@@ -280,7 +297,8 @@ class Workload:
         if self.autocast and self.dtype == "float32":
             raise QuestionError("autocast needs a dtype below float32. Type --dtype bfloat16.")
         self._check_packing()
-        if self.mode != "train" and (self.recompute != "none" or self.grad_accum > 1):
+        again = self.recompute not in ("none", "own")
+        if self.mode != "train" and (again or self.grad_accum > 1):
             raise QuestionError(
                 f"mode {self.mode!r} has no backward pass: recompute and gradient accumulation "
                 "belong to --mode train."
@@ -323,6 +341,11 @@ class Workload:
     def matmul_dtype(self) -> str:
         """The number format that multiplied, and so whose peak counts: 'tf32' is one of its own."""
         return "tf32" if self.tf32 else self.dtype
+
+    @property
+    def stores_less(self) -> bool:
+        """Whether weights are stored in less than float32."""
+        return self.dtype != "float32" and not self.autocast
 
     def with_batch(self, batch_size: int) -> "Workload":
         return replace(self, batch_size=batch_size)

@@ -26,7 +26,7 @@ CONTENDS = 0.05
 ROUNDS = 3
 
 # A round of one batch size, and the peak of its memory; None where it ran out of memory after all,
-# as the edge of what fits may over more steps than a trial has.
+# or hung, as the edge of what fits may over more steps than a trial has.
 Measure = Callable[[int], CurvePoint | None]
 
 
@@ -59,7 +59,11 @@ def measured(sizes: Sequence[int], measure: Measure) -> tuple[CurvePoint, ...]:
             if found is not None:
                 points[size] = _joined(before, found) if before else found
         if not points:
-            raise OutOfMemoryError("every batch size that fitted ran out of memory in more steps.")
+            sizes_tried = ", ".join(map(str, sizes))
+            raise OutOfMemoryError(
+                f"the batch sizes {sizes_tried} fitted two steps, and none fitted a longer round. "
+                "Type --auto-batch without '=throughput', or a larger --memory-limit."
+            )
     return tuple(points[size] for size in sorted(points))
 
 

@@ -8,7 +8,7 @@ has the sentence for each code.
 import math
 from collections.abc import Iterator
 
-from gptbench.metrics import Caveat
+from gptbench.trust import Caveat
 from gptbench.utilization import Judge, Reading, Setting
 
 Values = dict[str, float | int | str]

@@ -5,7 +5,9 @@ targets=1x1024                  an argument by its name
 mask=1x1x1024x1024:float32      and by its type
 """
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -29,16 +31,42 @@ class Input:
     """One tensor: the argument's name ('' for the first one), its shape, torch's word for its type.
 
     Integers stand for token ids, so that the product of such a shape is a number of tokens.
+    `below` is what they are drawn below: the rows of the table that they are looked up in. A trace
+    finds it; None before.
     """
 
     name: str = ""
     shape: tuple[int, ...]
     dtype: str = "int64"
+    below: int | None = None
+
+    @property
+    def is_ids(self) -> bool:
+        """Whether these are token ids."""
+        return self.dtype.startswith(("int", "uint"))
 
     def __str__(self) -> str:
         """As a person writes it: 'targets=1x1024:int64'."""
         shape = "x".join(map(str, self.shape))
         return f"{self.name}={shape}:{self.dtype}" if self.name else f"{shape}:{self.dtype}"
+
+
+def is_target(text: str) -> bool:
+    """Whether a person who types this for a model means a factory of their own."""
+    return ":" in text and not os.path.exists(text)  # noqa: PTH110, Path's raises for odd names
+
+
+def given(shape: str | None, dtype: str | None, named: Iterable[str]) -> tuple[Input, ...]:
+    """The inputs of --input-shape, --input-dtype and every --input; none where nothing was typed.
+
+    Raises QuestionError for what does not read, and for a type without a shape.
+    """
+    others = tuple(map(parse_named, named))
+    if shape is None and dtype is not None:
+        raise QuestionError(f"--input-dtype {dtype} needs --input-shape, such as 1x1024.")
+    if shape is None:
+        return others
+    return (Input(shape=parse_shape(shape), dtype=parse_dtype(dtype or "int64")), *others)
 
 
 def parse_target(text: str) -> tuple[str, str]:

@@ -7,13 +7,15 @@ the median beside it is what two runs are compared by (METHOD: two numbers, neve
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptbench import conventions, curve, device, flops, record, stats
+from gptbench import conventions, counts, curve, device, flops, record, stats, stopping, trust
 from gptbench.conventions import Convention
 from gptbench.errors import ImpossibleMfuError
-from gptbench.flops import Parameters, StepFlops
+from gptbench.flops import StepFlops
 from gptbench.record import DeviceUsed, Record
+from gptbench.trust import Caveat
 
 CONFIDENCE = 0.95
+
 
 # A window's mean step this far over its median is stalls, not scatter.
 STALL_RATIO = 1.05
@@ -23,15 +25,14 @@ FEW_STEPS = 10
 OVER_ACHIEVABLE = 1.03
 
 
-@dataclass(frozen=True, slots=True)
-class Caveat:
-    """Something a reader must know to read the numbers right: a code and the numbers it needs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyUse:
+    """What a token costs, of the whole window, and how far the counter may be off."""
 
-    `report.caveats` has the sentence for each code.
-    """
-
-    code: str
-    values: dict[str, float | int | str]
+    per_token_j: float
+    tokens_per_j: float
+    mean_w: float
+    relative_error: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,9 @@ class Metrics:
 
     `tokens_per_s` and `step_time_s` are medians over steps with their within-run interval;
     `window_tokens_per_s` is all tokens over all wall time, and what MFU is computed from.
-    `flops` are the ledger's; `flops_per_token`, and every number that depends on how FLOPs are
+    `precision` is the half-width of the median's interval at 99%, relative to it: what the window
+    was ended by. `flops` and `parameters` are those of `counts`, with the parameters' `total`;
+    `flops_per_token`, and every number that depends on how FLOPs are
     counted, are by `convention`. Caveats judge the exact count whatever the convention.
     """
 
@@ -48,7 +51,7 @@ class Metrics:
     step_time_s: stats.Interval
     window_tokens_per_s: float
     flops: StepFlops
-    parameters: Parameters
+    parameters: dict[str, int]
     convention: Convention
     flops_per_token: float
     peak_flops_per_s: float | None
@@ -59,14 +62,17 @@ class Metrics:
     outliers_mild: int
     outliers_severe: int
     stall_share: float
+    precision: float
+    first_step_s: float | None
+    energy: EnergyUse | None
     caveats: tuple[Caveat, ...]
 
 
 def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
     """The metrics of a record, computed afresh from its facts, FLOPs counted by `convention`."""
-    model, work, taken = rec.model, rec.workload, rec.measurement
+    work, taken, counted = rec.workload, rec.measurement, counts.of(rec)
     step_s = stats.median_interval([ns / 1e9 for ns in taken.step_ns], CONFIDENCE)
-    cost = flops.step_flops(model, work)
+    cost = counted.flops
     window_s = taken.window_ns / 1e9
     steps_per_s = len(taken.step_ns) / window_s
     peak = rec.device.peak_flops_per_s
@@ -87,7 +93,7 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         step_time_s=step_s,
         window_tokens_per_s=work.tokens * steps_per_s,
         flops=cost,
-        parameters=flops.parameters(model),
+        parameters=counted.parameters,
         convention=conventions.EXACT,
         flops_per_token=cost.per_token,
         peak_flops_per_s=peak,
@@ -98,16 +104,32 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
         outliers_mild=mild,
         outliers_severe=severe,
         stall_share=max(0.0, 1 - step_s.median * steps_per_s),
+        precision=stopping.half_width([ns / 1e9 for ns in taken.step_ns])[0],
+        first_step_s=taken.warmup_ns[0] / 1e9 if taken.warmup_ns else None,
+        energy=_energy(rec),
         caveats=(),
     )
-    metrics = _with_caveats(metrics, rec)
+    metrics = _with_caveats(metrics, rec, counted)
     return metrics if convention is conventions.EXACT else _counted_by(convention, metrics, rec)
+
+
+def _energy(rec: Record) -> EnergyUse | None:
+    """The energy of the window, where a counter told it."""
+    used = rec.telemetry.energy if rec.telemetry is not None else None
+    if used is None or used.joules is None or used.mean_w is None:
+        return None
+    tokens = rec.workload.tokens * len(rec.measurement.step_ns)
+    return EnergyUse(
+        per_token_j=used.joules / tokens,
+        tokens_per_j=tokens / used.joules,
+        mean_w=used.mean_w,
+        relative_error=None if used.error_j is None else used.error_j / used.joules,
+    )
 
 
 def _counted_by(convention: Convention, metrics: Metrics, rec: Record) -> Metrics:
     """The metrics with another count of the same work; nothing measured changes."""
-    per_token = conventions.counts(rec.model, rec.workload)[convention.key]
-    again = conventions.recomputed_share(rec.model, rec.workload, convention)
+    per_token, again = counts.by_convention(rec, convention)
 
     def recounted(value: float | None) -> float | None:
         return None if value is None else value * per_token / metrics.flops_per_token
@@ -148,7 +170,7 @@ def judged_by_table(used: DeviceUsed, row: device.Device) -> DeviceUsed:
     )
 
 
-def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
+def _with_caveats(metrics: Metrics, rec: Record, counted: counts.Counts) -> Metrics:
     found = []
     if metrics.mfu is None:
         found.append(Caveat("peak-unknown", {"reason": rec.device.peak_source}))
@@ -166,10 +188,13 @@ def _with_caveats(metrics: Metrics, rec: Record) -> Metrics:
     if metrics.outliers_severe:
         total = len(rec.measurement.step_ns)
         found.append(Caveat("outliers", {"severe": metrics.outliers_severe, "steps": total}))
-    skipped = flops.early_stopped(rec.model, rec.workload)
+    if counted.unknown:
+        found.append(Caveat("uncounted", {"operators": ", ".join(counted.unknown)}))
+    skipped = counted.early_stopped
     if skipped and metrics.hfu is not None:
         ran = metrics.hfu * (1 - skipped / metrics.flops.hardware)
         found.append(Caveat("early-stop", {"flops": skipped, "hfu": ran}))
+    found += trust.caveats(rec)
     if metrics.step_time_s.n < FEW_STEPS:
         found.append(Caveat("few-steps", {"steps": metrics.step_time_s.n}))
     return replace(metrics, caveats=tuple(found))
@@ -200,9 +225,10 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
     facts: dict[str, Any] = record.to_builtins(rec)
     return {
         **facts,
-        "parameters": flops.counted(metrics.parameters),
+        "parameters": metrics.parameters,
         "flops": flops.costed(metrics.flops),
         "result": {
+            "unit": rec.model.unit,
             "tokens_per_s": {
                 **_interval(metrics.tokens_per_s),
                 "window": metrics.window_tokens_per_s,
@@ -217,10 +243,25 @@ def document(rec: Record, metrics: Metrics) -> dict[str, Any]:
             "peak_memory_bytes": rec.measurement.peak_memory_bytes,
             "outliers": {"mild": metrics.outliers_mild, "severe": metrics.outliers_severe},
             "stall_share": metrics.stall_share,
+            "precision": metrics.precision,
+            "first_step_s": metrics.first_step_s,
+            "energy": _energy_document(metrics.energy, rec),
             "samples": [ns / 1e9 for ns in rec.measurement.step_ns],
             "caveats": [{"code": c.code, **c.values} for c in metrics.caveats],
             "batch_curve": _curve(rec),
         },
+    }
+
+
+def _energy_document(used: EnergyUse | None, rec: Record) -> dict[str, float | str | None]:
+    """Energy under its keys: null where it is unknown, and then the reason."""
+    reason = rec.telemetry.energy.reason if rec.telemetry is not None else "no telemetry was taken"
+    return {
+        "joules_per_token": used.per_token_j if used else None,
+        "tokens_per_joule": used.tokens_per_j if used else None,
+        "mean_w": used.mean_w if used else None,
+        "relative_error": used.relative_error if used else None,
+        "reason": None if used else reason,
     }
 
 

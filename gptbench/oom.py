@@ -8,6 +8,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptbench import cgroup
+
 _SENTENCES = re.compile(
     r"""out\ of\ memory                    # CUDA, HIP, NCCL, Triton, cuFFT, and libgomp
     | OUT_OF_MEMORY                        # the CUDA driver's own name for it
@@ -91,41 +93,14 @@ class Death:
         return [line.strip() for line in self.words.splitlines() if line.strip()][-3:]
 
 
-def kernel_kills(root: Path = Path("/")) -> int:
+def kernel_kills(root: Path = cgroup.ROOT) -> int:
     """Processes that the kernel has killed for want of memory; 0 on systems that do not tell.
 
     They are those of this control group, or where nobody counts them of the whole machine. It is
-    read before and after a process runs in the same control group (cgroup v2, then v1).
+    read before and after a process runs in the same control group.
     """
-    for group in _lines(root / "proc/self/cgroup"):
-        _, _, rest = group.partition(":")
-        kinds, _, path = rest.partition(":")
-        inside = path.lstrip("/")
-        mounted = root / "sys/fs/cgroup"
-        if kinds == "":
-            places = [mounted / inside / "memory.events", mounted / "memory.events"]
-        elif "memory" in kinds.split(","):
-            v1 = mounted / "memory"
-            places = [v1 / inside / "memory.oom_control", v1 / "memory.oom_control"]
-        else:
-            continue
-        for place in places:
-            count = _oom_kill(place)
-            if count is not None:
-                return count
-    return _oom_kill(root / "proc/vmstat") or 0
-
-
-def _oom_kill(file: Path) -> int | None:
-    for line in _lines(file):
-        name, _, value = line.partition(" ")
-        if name == "oom_kill":
-            return int(value)
-    return None
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+    for name in ("memory.events", "memory.oom_control"):
+        killed = cgroup.count("memory", name, "oom_kill", root)
+        if killed is not None:
+            return killed
+    return cgroup.number(root / "proc/vmstat", "oom_kill") or 0

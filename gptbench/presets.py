@@ -1,10 +1,10 @@
 """The one reader of presets/ and of preset files: TOML tables in, ModelConfigs out."""
 
-import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from gptbench import tomlfile
 from gptbench.config import ModelConfig, ModelFieldError
 from gptbench.errors import QuestionError, UnknownNameError
 
@@ -53,52 +53,33 @@ def catalogue() -> dict[str, ModelConfig]:
 
 def read(path: Path) -> dict[str, ModelConfig]:
     """Every model of a preset file. Raises QuestionError that names file, line and key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise QuestionError(f"cannot read the preset file '{path}': {reason}.") from error
-    try:
-        tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise QuestionError(f"{path}: malformed TOML: {error}.") from error
+    text, tables = tomlfile.read(path, "preset file")
     return {name: _model(path, text, name, table) for name, table in tables.items()}
 
 
 def _model(path: Path, text: str, name: str, table: Any) -> ModelConfig:
     if not isinstance(table, dict):
-        where = f"{path}:{_line_of(text, '', name)}"
+        where = f"{path}:{tomlfile.line_of(text, '', name)}"
         raise QuestionError(f"{where}: {name} stands outside of a table. Begin with [my-model].")
     for key in table:
         if key not in KEYS:
-            where = f"{path}:{_line_of(text, name, key)}: [{name}]"
+            where = f"{path}:{tomlfile.line_of(text, name, key)}: [{name}]"
             raise UnknownNameError("key", key, KEYS, f"It stands at {where}.")
     missing = [key for key in REQUIRED if key not in table]
     if missing:
-        where = f"{path}:{_line_of(text, name, '')}: [{name}]"
+        where = f"{path}:{tomlfile.line_of(text, name)}: [{name}]"
         raise QuestionError(f"{where} lacks {missing[0]!r}. Add a line '{missing[0]} = ...'.")
     try:
         return ModelConfig(name=name, **{key: _frozen(value) for key, value in table.items()})
     except ModelFieldError as error:
-        raise QuestionError(f"{path}:{_line_of(text, name, error.field)}: {error}") from error
+        raise QuestionError(
+            f"{path}:{tomlfile.line_of(text, name, error.field)}: {error}"
+        ) from error
 
 
 def _frozen(value: Any) -> Any:
     """TOML's lists as the tuples that a frozen value holds."""
     return tuple(value) if isinstance(value, list) else value
-
-
-def _line_of(text: str, table: str, key: str) -> int:
-    """The line (from 1) where `key` of `table` stands; the table's own where the key has none."""
-    inside, start = table == "", 1
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            inside = stripped.split("]")[0].strip("[\"' ") == table
-            start = number if inside else start
-        if inside and key and stripped.partition("=")[0].strip().strip("\"'") == key:
-            return number
-    return start
 
 
 def _only(models: dict[str, ModelConfig], path: Path) -> ModelConfig:

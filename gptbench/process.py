@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -51,17 +51,23 @@ def quiet(_doing: str, _value: float) -> None:
 class Worker:
     """One worker process: what it is asked, what it answers, and its end.
 
-    `how` is 'answer' for one that answers a single task itself, and 'serve' for one that forks a
-    process for each of many.
+    `how` is 'answer' for one that answers a single task itself, 'serve' for one that forks a
+    process for each of many, and 'hold' for one that answers them all itself and keeps what it
+    built. `program` is what Python runs, and speaks as `gptbench.worker` does.
     """
 
-    def __init__(self, how: Literal["answer", "serve"], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        how: Literal["answer", "serve", "hold"],
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("-m", "gptbench.worker"),
+    ) -> None:
         self._serves = how == "serve"
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._unread = b""
         self.ready = True
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gptbench.worker", how, str(os.getpid())],
+            [sys.executable, *program, how, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,

@@ -14,7 +14,8 @@ from gptbench.calibration import EFFORT, LEAST_ARRAY_BYTES, CalibrateTask, Shape
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
 from gptbench.process import Progress
 from gptbench.profiling import PROFILE_SCHEMA_VERSION, Profile, Profiled, ProfileTask
-from gptbench.throughput import Plan, Question
+from gptbench.question import Question, read
+from gptbench.throughput import Plan
 
 # Steps of a turn: a GPU's are short, and follow one another without a pause.
 STEPS = {"cuda": 3, "cpu": 1}
@@ -26,7 +27,7 @@ def run(question: Question, trace: Path | None, progress: Progress) -> Profile:
 
     Raises QuestionError and UnavailableError as DESIGN's exit codes say.
     """
-    throughput.read(question)
+    read(question)
     with _beside(trace) as written:
         ready = throughput.prepare(question, progress)
         plan = ready.plan
@@ -48,6 +49,7 @@ def run(question: Question, trace: Path | None, progress: Progress) -> Profile:
         products=products,
         memory=memory,
         batch_search=ready.search,
+        traced=plan.forecast.traced(plan.work),
     )
 
 

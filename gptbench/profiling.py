@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptbench.calibration import Shape, Timed
-from gptbench.config import ModelConfig, Workload
-from gptbench.record import BatchSearch, DeviceUsed, MeasureTask
+from gptbench.config import Model, Workload
+from gptbench.record import BatchSearch, DeviceUsed, MeasureTask, Traced
 
 PROFILE_SCHEMA_VERSION = 1
 
@@ -123,20 +123,22 @@ class Profile:
     """What was asked, of which machine, what its steps did, and what it can do at all.
 
     `products` are the step's own products, each timed by itself; `memory` the copies of the same
-    machine. Both were measured after the profile.
+    machine. Both were measured after the profile. `traced` is there where the model is someone's
+    own module.
     """
 
     schema_version: int
     gptbench_version: str
     command: str
     started_at: str
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: DeviceUsed
     profiled: Profiled
     products: Timed
     memory: Timed
     batch_search: BatchSearch | None = None
+    traced: Traced | None = None
 
     @property
     def bandwidth_bytes_per_s(self) -> float | None:

@@ -12,7 +12,7 @@ from gptbench import config, device, diagnosis, models, utilization
 from gptbench.config import Recompute, Workload
 from gptbench.device import Device
 from gptbench.errors import ImpossibleMfuError, QuestionError
-from gptbench.metrics import Caveat
+from gptbench.trust import Caveat
 from gptbench.units import parse_count, parse_flops_per_s, parse_fraction, percent, si
 from gptbench.utilization import Judge, Reading, Setting
 from gptbench.yardstick import DTYPE_SHORT

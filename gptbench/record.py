@@ -4,24 +4,29 @@ A Record holds facts only. Tokens/s, MFU and every other derived number are comp
 `metrics` whenever it is read, so that a corrected peak or formula repairs old records; the JSON
 file carries them too, for readers who have no gptbench.
 
-Schema history: 1 (gptbench 0.1.0) the first; batch_search.multiple and .curve came later, and where
-they are missing the multiple is 1 and no curve was measured; so did device.achievable_source.
+`upgrades` has the history of the schema, and reads the older versions.
 """
 
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from gptbench.config import ModelConfig, Workload
+from gptbench import upgrades
+from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import QuestionError, UnavailableError
 from gptbench.inputs import Input
+from gptbench.own import OwnModule
+from gptbench.telemetry import Telemetry
 
-SCHEMA_VERSION = 1
+Value = TypeVar("Value")
+Kind = Literal["cuda", "cpu"]
+
+SCHEMA_VERSION = upgrades.SCHEMA_VERSION
 
 MAX_RECORD_BYTES = 1 << 30
 
@@ -61,13 +66,16 @@ class Detected:
 class MeasureTask:
     """Asks a worker to run steps and time them; a probe of the batch search is a short one.
 
-    `steps` None: as many as fill `window_s`, at least `min_steps`. `data` None: the Python
-    standard library's own source. `memory_limit_bytes` is a real limit on what the process may
-    allocate from then on. `prime` puts one step of a single sequence in front of everything, after
-    which the optimizer's state is in place: what does not fit then fails in its first step.
+    `steps` None: as many as the median needs to be known to `precision`, or where that is None as
+    fill `window_s`, which bounds both; at least `min_steps`. Warm-up has at least `warmup_steps`
+    and `warmup_s`, and until `warmup_max_s` goes on while steps still change. `data` None: the
+    Python standard library's own source. `memory_limit_bytes` is a real limit on what the process
+    may allocate from then on. `prime` puts one step of a single sequence in front of everything,
+    after which the optimizer's state is in place: what does not fit then fails in its first step.
+    The device is looked at every `sample_period_s`; None: a trial, of which no telemetry is kept.
     """
 
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: Literal["cuda", "cpu"]
     warmup_steps: int
@@ -79,6 +87,15 @@ class MeasureTask:
     memory_limit_bytes: int | None
     prime: bool = False
     seed: int = 1
+    precision: float | None = None
+    min_s: float = 0.0
+    warmup_max_s: float = 0.0
+    sample_period_s: float | None = None
+
+    def with_batch(self, batch_size: int) -> "MeasureTask":
+        """The same of another batch size."""
+        model, work = self.model.with_batch(batch_size), self.workload.with_batch(batch_size)
+        return replace(self, model=model, workload=work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +133,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceTask:
-    """Asks a worker to trace someone's module on the meta device, where tensors have no numbers.
+    """Asks a worker to trace someone's module, on the meta device where tensors have no numbers.
 
     `target` is 'module:factory' or 'path/to/file.py:factory'. The first of `inputs` is the first
     argument of the model, the others are arguments by name.
@@ -125,6 +142,7 @@ class TraceTask:
     target: str
     inputs: tuple[Input, ...]
     mode: Literal["train", "forward"]
+    device: Literal["meta", "cuda", "cpu"] = "meta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +187,9 @@ class Traced:
     """A worker's answer to a TraceTask: what every operator of a step cost, by module.
 
     `modules` begins with the model itself and goes on in the order of `named_modules`. `inputs`
-    are the task's and those that were added. `tokens` is None where the first input is no ids.
-    `notes` are sentences about what was done that was not asked for.
+    are the task's, with what integers are drawn below. `tokens` is None where the first input is
+    no ids. `loss` says what the step ended in; empty where it had no loss. `notes` are sentences
+    about what was done that was not asked for.
     """
 
     target: str
@@ -183,6 +202,7 @@ class Traced:
     operators: tuple[TracedOperator, ...]
     uncounted: tuple[Uncounted, ...]
     notes: tuple[str, ...]
+    loss: str = ""
 
     @property
     def total(self) -> TracedModule:
@@ -193,6 +213,53 @@ class Traced:
     def step(self) -> int:
         """Model FLOPs of one step: nothing that is computed twice."""
         return self.total.forward + self.total.backward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootprintTask:
+    """Asks a worker what a step of someone's module holds, on tensors without numbers.
+
+    The step is seen with each of `batch_sizes`, and where there is a limit with those that find
+    the largest that stays within it.
+    """
+
+    model: OwnModule
+    workload: Workload
+    device: Kind
+    batch_sizes: tuple[int, ...]
+    limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprint:
+    """Bytes that a step holds at one batch size; `peak_bytes` is the most at any one moment.
+
+    `activations` are what autograd keeps of the forward pass, `inputs` those of one batch, and
+    `peak_at` is the operator that reaches the peak.
+    """
+
+    batch_size: int
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer: int
+    activations: int
+    inputs: int
+    peak_bytes: int
+    peak_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedFootprints:
+    """A worker's answer to a FootprintTask: by batch size, and the largest batch within the limit.
+
+    `largest_batch` is 0 where not even one row fits, and None where there was no limit. `kernels`
+    are those of a CPU too where CUDA was asked for and is not there.
+    """
+
+    kernels: Kind
+    at: tuple[TracedFootprint, ...]
+    largest_batch: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,9 +290,19 @@ class Measurement:
     """One window of steps in one process, in nanoseconds as the clock gave them.
 
     `window_ns` is the wall time of the whole window, from before the first of `step_ns` to after
-    the last. `warmup_ns` came before it; its first entry is the first step, compilation included.
-    `peak_memory_bytes` is what the caching allocator held (CUDA) or what the process held above
-    its start-up size (CPU); None where the system does not tell.
+    the last. Where the times were looked at to know whether they are enough, the window is several
+    contiguous runs of `run_steps` steps, and the `looks_ns` between them are in no number.
+    `handed_ns` is when the host had given each step to a GPU, from the beginning of its run.
+    `warmup_ns` came before; its first entry is the first step, compilation included. Building the
+    model took `build_ns`; of the warm-up torch.compile itself took `compile_ns`. `recompiled`
+    counts what it compiled inside of the window.
+    `stop` says what ended the window: 'converged' to `precision_asked`, 'plateau' where more steps
+    no longer help, 'budget' of time or steps, 'steps asked for', or 'window filled' by a fixed
+    time. `warmup_stop`: 'steady', or 'time' that was over.
+    `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
+    its start-up size (CPU); None where the system does not tell. CUDA's allocator held
+    `reserved_memory_bytes` of the device for it, and had to give some back and ask again
+    `alloc_retries` times.
     """
 
     step_ns: tuple[int, ...]
@@ -235,11 +312,25 @@ class Measurement:
     first_loss: float
     last_loss: float
     stop: str
+    run_steps: tuple[int, ...] = ()
+    looks_ns: int = 0
+    handed_ns: tuple[int, ...] = ()
+    warmup_stop: str = ""
+    build_ns: int | None = None
+    compile_ns: int | None = None
+    recompiled: int | None = None
+    precision_asked: float | None = None
+    reserved_memory_bytes: int | None = None
+    alloc_retries: int = 0
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:
             # A ValueError, to which msgspec adds the path in the file that is read.
             raise ValueError("a measurement has at least one step, and every step takes time")
+        if self.run_steps and sum(self.run_steps) != len(self.step_ns):
+            raise ValueError("the runs of a measurement have all of its steps")
+        if self.handed_ns and len(self.handed_ns) != len(self.step_ns):
+            raise ValueError("every step of a measurement was handed over, or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,17 +339,28 @@ class Measured:
 
     measurement: Measurement
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One trial of a batch size in a process of its own; `reason` says why it did not fit."""
+    """One trial of a batch size in a process of its own; `reason` says why it did not fit.
+
+    A trial that `hung` was ended, and counts as not fitting.
+    """
 
     batch_size: int
     fits: bool
     peak_memory_bytes: int | None = None
     step_ns: int | None = None
     reason: str | None = None
+    reserved_memory_bytes: int | None = None
+    hung: bool = False
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the device held: on CUDA the allocator's segments, more than its tensors."""
+        return self.reserved_memory_bytes or self.peak_memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +393,8 @@ class BatchSearch:
     """The largest batch that trains, with both certificates among the probes.
 
     `max_batch_size`, a multiple of `multiple`, ran and `max_batch_size + multiple` did not, unless
-    `stopped_by` names another end: the largest batch that was asked for. `curve` is there where
+    `stopped_by` names another end: the largest batch that was asked for, or that the trial of the
+    next one hung. `curve` is there where
     the batch was chosen by its throughput.
     """
 
@@ -299,29 +402,52 @@ class BatchSearch:
     limit_bytes: int
     limit_source: str
     probes: tuple[Probe, ...]
-    stopped_by: Literal["out of memory", "largest asked for"] = "out of memory"
+    stopped_by: Literal["out of memory", "largest asked for", "hung"] = "out of memory"
     multiple: int = 1
     curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Everything needed to believe a measurement, or to repeat it."""
+    """Everything needed to believe a measurement, or to repeat it.
+
+    `traced` is there where the model is someone's own module: what a step of it costs, at the
+    batch size of `workload`, whose `seq_len` then are the tokens of a row, or 1.
+    """
 
     schema_version: int
     gptbench_version: str
     command: str
     started_at: str  # UTC, ISO 8601
-    model: ModelConfig
+    model: Model
     workload: Workload
     device: DeviceUsed
     measurement: Measurement
     batch_search: BatchSearch | None
     environment: dict[str, str | int | float | None]
+    telemetry: Telemetry | None = None
+    traced: Traced | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, OwnModule) is (self.traced is None):
+            raise ValueError(
+                "a module of one's own has what was traced of it, and nothing else has"
+            )
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def read(path: Path) -> Record:
     """The record of a result.json, or of the folder that holds one.
+
+    Raises QuestionError that names the file and what is wrong.
+    """
+    return read_as(Record, path)
+
+
+def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
+    """What a result.json holds, as a record or as a kind of record that has more.
 
     Raises QuestionError that names the file and what is wrong.
     """
@@ -336,16 +462,14 @@ def read(path: Path) -> Record:
         document = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise QuestionError(f"'{path}' is not JSON: {error}.") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version is None:
+    if not isinstance(document, dict) or document.get("schema_version") is None:
         raise QuestionError(f"'{path}' is no result of gptbench: it has no schema_version.")
-    if version != SCHEMA_VERSION:
-        raise QuestionError(
-            f"'{path}' has schema_version {version!r}; this gptbench reads {SCHEMA_VERSION}. "
-            "Update gptbench, or measure again."
-        )
     try:
-        return msgspec.convert(document, Record)
+        document = upgrades.upgraded(document)
+    except QuestionError as error:
+        raise QuestionError(f"'{path}' {error}") from error
+    try:
+        return from_builtins(document, kind)
     except (msgspec.ValidationError, QuestionError) as error:
         raise QuestionError(f"'{path}': {str(error).rstrip('.')}.") from error
 
@@ -389,6 +513,48 @@ def trace_document(traced: Traced) -> dict[str, Any]:
         "uncounted": to_builtins(traced.uncounted),
         "notes": list(traced.notes),
     }
+
+
+def footprint_document(
+    module: OwnModule, work: Workload, held: TracedFootprint, largest_batch: int | None
+) -> dict[str, Any]:
+    """What a traced step holds, under the keys of `gptbench memory --format json`, in bytes."""
+    return {
+        "model": to_builtins(module),
+        "workload": {**to_builtins(work), "tokens": work.tokens},
+        "memory": {
+            "parameters": held.parameters,
+            "buffers": held.buffers,
+            "gradients": held.gradients,
+            "optimizer": held.optimizer,
+            "activations": held.activations,
+            "inputs": held.inputs,
+            "total": held.peak_bytes,
+        },
+        "peak": held.peak_at,
+        "largest_batch": largest_batch,
+    }
+
+
+def from_builtins(value: Any, kind: type[Value]) -> Value:
+    """A dataclass of plain dicts, lists and scalars.
+
+    Raises msgspec.ValidationError with the place of what does not fit, and what the dataclass
+    itself raises.
+    """
+    return msgspec.convert(value, kind, dec_hook=_model)
+
+
+def _model(kind: type[Any], value: Any) -> Any:
+    """A model: someone's own module has inputs, and a config has none."""
+    if kind is not Model:
+        raise NotImplementedError(f"nothing reads a {kind}")
+    found: type[Model] = OwnModule if isinstance(value, dict) and "inputs" in value else ModelConfig
+    try:
+        return msgspec.convert(value, found)
+    except msgspec.ValidationError as error:
+        # Its place is counted from the model, which every dataclass holds under this name.
+        raise msgspec.ValidationError(str(error).replace("`$", "`$.model")) from error
 
 
 def to_builtins(value: Any) -> Any:

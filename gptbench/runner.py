@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import psutil
 
+from gptbench import cgroup
 from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.profiling import Profiled, ProfileTask
@@ -18,11 +19,14 @@ from gptbench.record import (
     CheckTask,
     Detected,
     DetectTask,
+    FootprintTask,
     Measured,
     MeasureTask,
     Traced,
+    TracedFootprints,
     TraceTask,
 )
+from gptbench.visit import Held, HoldTask, Visit, VisitTask
 
 Answer = TypeVar("Answer")
 
@@ -75,6 +79,11 @@ def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, .
 def profile(task: ProfileTask, progress: Progress = quiet) -> Profiled:
     """What steps did, and when."""
     return ask("profile", task, Profiled, progress, _settings(task.measure))
+
+
+def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:
+    """What a step of someone's own module holds, at each batch size."""
+    return ask("footprint", task, TracedFootprints, progress)
 
 
 def ask(
@@ -160,6 +169,33 @@ class Measurer:
         self._server, self._settings = server, settings
 
 
+class Holder:
+    """A process that holds a step and runs it when told to, started at once.
+
+    Its environment has extra `settings`.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        self._worker = Worker("hold", _environment(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+    def hold(self, task: HoldTask, allowed_s: float | None = None) -> Held:
+        """Wait until the step is built. Raises what `Worker.ask` raises, as `visit` does."""
+        return msgspec.convert(self._worker.ask("hold", task, quiet, allowed_s), Held)
+
+    def visit(self, steps: int, allowed_s: float | None = None) -> Visit:
+        """Run so many steps, one after another."""
+        body = self._worker.ask("visit", VisitTask(steps=steps), quiet, allowed_s)
+        return msgspec.convert(body, Visit)
+
+
 def worker_environment(parent: Mapping[str, str]) -> dict[str, str]:
     """The worker's environment: the parent's, with as many threads as there are cores to use.
 
@@ -184,19 +220,4 @@ def usable_cores() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     physical = psutil.cpu_count(logical=False) or allowed or 1
-    return max(1, min(allowed or 1, physical, cgroup_quota(Path("/sys/fs/cgroup"))))
-
-
-def cgroup_quota(root: Path) -> int:
-    """Whole CPUs of the container's quota (cgroup v2, then v1); a large number where none is set."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return sys.maxsize
-    if quota == "max" or int(quota) <= 0:
-        return sys.maxsize
-    return max(1, int(quota) // int(period))
+    return max(1, min(allowed or 1, physical, cgroup.whole_cpus() or physical))

@@ -6,6 +6,7 @@ drops a slow step from an estimate.
 """
 
 import math
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def effective_sample_size(times: Sequence[float]) -> float:
         return float(n)
     inefficiency = 1.0
     for lag in range(1, n // 3):
-        rho = sum(centred[i] * centred[i + lag] for i in range(n - lag)) / n / variance
+        rho = sum(map(operator.mul, centred, centred[lag:])) / n / variance
         if rho < 2 / math.sqrt(n):
             break
         inefficiency += 2 * rho

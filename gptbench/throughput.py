@@ -6,36 +6,32 @@ peak found, the choices that the person left open made, the batch searched, the 
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
 
 from gptbench import (
     __version__,
-    advice,
     batch,
     calibrate,
     curve,
     device,
+    forecast,
     memory,
     metrics,
     models,
     runner,
 )
 from gptbench.config import (
-    Attention,
     Dtype,
-    Mode,
+    Model,
     ModelConfig,
-    Recompute,
     Workload,
     check_fits_context,
-    parse_dtype,
 )
-from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
+from gptbench.forecast import Forecast
+from gptbench.own import OwnModule
 from gptbench.process import Progress
+from gptbench.question import Asked, Question, read
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     Detected,
     DetectTask,
@@ -46,7 +42,8 @@ from gptbench.record import (
 )
 from gptbench.runner import Measurer
 from gptbench.trials import Trials
-from gptbench.units import gib, parse_bytes, parse_flops_per_s
+from gptbench.units import gib
+from gptbench.upgrades import SCHEMA_VERSION
 
 # Tokens a step on a CPU, where larger batches are no faster and a person waits.
 CPU_TOKENS = 1024
@@ -62,49 +59,18 @@ WINDOW_SLACK_BYTES = 32 << 20
 HOST_RESERVE = 0.05
 
 # A GPU's clock climbs for seconds under load before it settles; a CPU's does not.
-WARMUP = {"cuda": (10, 3.0), "cpu": (3, 0.0)}
+# At least so many steps and seconds, and at most so many seconds until steps are steady.
+WARMUP = {"cuda": (10, 3.0, 10.0), "cpu": (3, 0.0, 3.0)}
+
+# A window ends when the median is known this well, after so many seconds at the least and the most.
+PRECISION = {"cuda": 0.01, "cpu": 0.02}
+MIN_S = {"cuda": 2.0, "cpu": 3.0}
 WINDOW_S = {"cuda": 10.0, "cpu": 12.0}
 MIN_STEPS = 10
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a person typed; None where the choice is left to gptbench."""
-
-    command: str
-    model: str | None = None
-    gpu: str | None = None
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    auto_batch: Literal["largest", "throughput"] | None = None
-    batch_multiple: int = 1
-    max_batch_size: int | None = None
-    batch_size: int | None = None
-    seq_len: int | None = None
-    mode: Mode = "train"
-    dtype: str | None = None
-    pure: bool = False
-    tf32: bool = False
-    attention: Attention = "fused"
-    recompute: Recompute = "none"
-    grad_accum: int = 1
-    compile: bool = False
-    steps: int | None = None
-    memory_limit: str | None = None
-    data: Path | None = None
-    peak: str | None = None
-    devices: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A question whose every word has been read and found possible."""
-
-    model: ModelConfig | None
-    dtype: Dtype | None
-    wanted: tuple[Device, ...]
-    table: tuple[Device, ...]
-    memory_limit_bytes: int | None
-    stated_peak: float | None
+# The device is looked at this often, and less in long windows: so many samples say enough.
+SAMPLE_S = 0.1
+MOST_SAMPLES = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +79,15 @@ class Plan:
 
     question: Question
     detected: Detected
-    model: ModelConfig
+    model: Model
     work: Workload
-    memory_limit_bytes: int | None
+    asked: Asked
+    forecast: Forecast
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A plan whose batch is found, what is measured by, and what the process may take."""
+    """A plan whose batch is found, what it is judged by, and what the process may take."""
 
     plan: Plan
     started_at: str
@@ -132,18 +99,21 @@ class Ready:
 def run(question: Question, progress: Progress) -> Record:
     """Answer the question. Raises QuestionError and UnavailableError as DESIGN's exit codes say."""
     ready = prepare(question, progress)
-    measured = _measure(ready.plan, ready.limit_bytes, progress)
+    plan = ready.plan
+    measured = _measure(plan, ready.limit_bytes, progress)
     return Record(
         schema_version=SCHEMA_VERSION,
         gptbench_version=__version__,
         command=question.command,
         started_at=ready.started_at,
-        model=ready.plan.model,
-        workload=ready.plan.work,
+        model=plan.model,
+        workload=plan.work,
         device=ready.used,
         measurement=measured.measurement,
         batch_search=ready.search,
         environment=measured.environment,
+        telemetry=measured.telemetry,
+        traced=plan.forecast.traced(plan.work),
     )
 
 
@@ -151,72 +121,30 @@ def prepare(question: Question, progress: Progress) -> Ready:
     """Everything that comes before the window. Raises what `run` raises."""
     asked = read(question)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    detected = _detect(question, asked, progress)
-    model = asked.model or _suitable_model(detected)
-    work = _workload(question, asked, model, detected)
+    detected = detect(question, asked, progress)
+    model, work = settled(question, asked, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
-    plan = Plan(question, detected, model, work, asked.memory_limit_bytes)
+    model, known = forecast.of(model, work, detected.kind, _traced_sizes(question), progress)
+    plan = Plan(question, detected, model, work, asked, known)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
         found = _search(plan, _limit(plan), progress)
-        limit_bytes = _with_slack(found.limit_bytes)
+        limit_bytes = _of_window(plan, found.limit_bytes)
         size = curve.chosen(found.curve) if found.curve else found.max_batch_size
-        plan = replace(plan, work=work.with_batch(size))
+        plan = replace(plan, model=model.with_batch(size), work=work.with_batch(size))
     return Ready(plan, started_at, used, found, limit_bytes)
 
 
-def read(question: Question) -> _Asked:
-    """Everything about the question that can be refused without looking at the machine."""
-    table = device.table(question.devices)
-    model = models.load(question.model) if question.model else None
-    _check_batches(question)
-    dtype = parse_dtype(question.dtype) if question.dtype else None
-    if question.pure and dtype == "float32":
-        raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
-    if question.tf32 and dtype not in (None, "float32"):
-        raise QuestionError(
-            f"--tf32 multiplies float32 numbers, but --dtype is {question.dtype!r}. "
-            "Type --dtype float32, or leave --tf32 out."
-        )
-    if question.seq_len is not None and model is not None:
-        check_fits_context(model, Workload(batch_size=1, seq_len=question.seq_len))
-    if question.gpu is not None and question.device == "cpu":
-        raise QuestionError(f"--gpu {question.gpu!r} and --device cpu contradict each other.")
-    if question.data is not None and not question.data.is_file():
-        raise QuestionError(f"--data '{question.data}' is no file. Type the path of a text file.")
-    stated = question.peak not in (None, "none")
-    return _Asked(
-        model=model,
-        dtype=dtype,
-        wanted=device.find(question.gpu, table) if question.gpu else (),
-        table=table,
-        memory_limit_bytes=parse_bytes(question.memory_limit) if question.memory_limit else None,
-        stated_peak=parse_flops_per_s(question.peak) if question.peak and stated else None,
-    )
+def _traced_sizes(question: Question) -> tuple[int, ...]:
+    """The batch sizes whose memory is traced before a search for the largest."""
+    if not question.auto_batch:
+        return ()
+    return tuple(question.batch_multiple * size for size in forecast.BATCHES)
 
 
-def _check_batches(question: Question) -> None:
-    """Raise QuestionError where what is said about the batch cannot all be true."""
-    multiple, most = question.batch_multiple, question.max_batch_size
-    if question.auto_batch and question.batch_size is not None:
-        raise QuestionError(
-            f"--batch-size {question.batch_size} and --auto-batch contradict each other. "
-            "Type one of them."
-        )
-    for option, value, default in (
-        ("--batch-multiple", multiple, 1),
-        ("--max-batch-size", most, None),
-    ):
-        if value != default and not question.auto_batch:
-            raise QuestionError(f"{option} {value} is for a search. Type --auto-batch with it.")
-    if most is not None and most < multiple:
-        raise QuestionError(
-            f"no multiple of --batch-multiple {multiple} is within --max-batch-size {most}."
-        )
-
-
-def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
+def detect(question: Question, asked: Asked, progress: Progress) -> Detected:
+    """The device that the question is about. Raises UnavailableError where it is not here."""
     dtype = "tf32" if question.tf32 else asked.dtype or "float32"
     peak_dtype = None if question.peak else dtype
     try:
@@ -231,13 +159,44 @@ def _detect(question: Question, asked: _Asked, progress: Progress) -> Detected:
         ) from error
 
 
+def settled(question: Question, asked: Asked, detected: Detected) -> tuple[Model, Workload]:
+    """The model and the workload, with every choice made that the person left open."""
+    model = asked.model or _suitable_model(detected)
+    return model, _workload(question, asked, model, detected)
+
+
 def _suitable_model(detected: Detected) -> ModelConfig:
     small = detected.kind == "cpu" or detected.memory_bytes < 8e9
     return models.load("scratchgpt" if small else "gpt2-small")
 
 
-def _workload(
-    question: Question, asked: _Asked, model: ModelConfig, detected: Detected
+def _workload(question: Question, asked: Asked, model: Model, detected: Detected) -> Workload:
+    if isinstance(model, OwnModule):
+        return _own_workload(question, asked, model, detected)
+    if isinstance(model, ModelConfig):
+        return _preset_workload(question, asked, model, detected)
+    raise QuestionError(f"nothing runs the model {model.name!r}.")
+
+
+def _own_workload(
+    question: Question, asked: Asked, module: OwnModule, detected: Detected
+) -> Workload:
+    dtype = asked.dtype or _suitable_dtype(question, detected)
+    return Workload(
+        batch_size=module.batch_size,
+        seq_len=module.row_tokens,
+        mode=question.mode,
+        dtype=dtype,
+        autocast=dtype != "float32" and not question.pure,
+        tf32=question.tf32,
+        attention="own",
+        recompute="own",
+        compile=question.compile,
+    )
+
+
+def _preset_workload(
+    question: Question, asked: Asked, model: ModelConfig, detected: Detected
 ) -> Workload:
     dtype = asked.dtype or _suitable_dtype(question, detected)
     work = Workload(
@@ -265,7 +224,7 @@ def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
     return "bfloat16" if detected.has_bfloat16 else "float16"
 
 
-def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
+def _suitable_batch(asked: Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
     room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
@@ -275,7 +234,7 @@ def _suitable_batch(asked: _Asked, model: ModelConfig, work: Workload, detected:
     return size
 
 
-def judged_by(question: Question, asked: _Asked, detected: Detected, work: Workload) -> DeviceUsed:
+def judged_by(question: Question, asked: Asked, detected: Detected, work: Workload) -> DeviceUsed:
     """The device that runs, with the peak its MFU is judged by.
 
     Raises UnavailableError for a GPU that is not in the table or not the one asked for, and
@@ -347,35 +306,42 @@ def _with_achievable(
 def _search(plan: Plan, limit: batch.Limit, progress: Progress) -> BatchSearch:
     """The largest batch of the plan's workload within the limit, and if asked for the curve."""
     question = plan.question
-    # On a CPU steps are long, and a first one of a single sequence is nothing: what does not fit
-    # then fails sooner. Compiled code is made for one batch size.
-    prime = plan.detected.kind == "cpu" and not question.compile
-    task = replace(measure_task(plan, limit.size_bytes), prime=prime)
-    prior = memory.affine(plan.model, plan.work, memory.Setup(kind=plan.detected.kind))
+    # After a first step of a single sequence the optimizer's state is in place, and on a GPU the
+    # libraries' own memory: what does not fit then fails sooner, and by its tensors. Compiled code
+    # is made for one batch size, and of someone's own module nobody knows that it takes one.
+    task = replace(
+        measure_task(plan, limit.size_bytes),
+        prime=isinstance(plan.model, ModelConfig) and not question.compile,
+        precision=None,
+        warmup_max_s=0.0,
+        sample_period_s=None,
+    )
+    prior = plan.forecast.line(plan.work)
     with Measurer() as measurer:
-        trials = Trials(task, measurer, progress)
+        trials = Trials(task, measurer, progress, plan.forecast.step_flops)
         largest = question.max_batch_size or batch.LARGEST
         try:
             found = batch.search(trials.probe, limit, prior, largest, question.batch_multiple)
         except OutOfMemoryError as error:
-            least = plan.work.with_batch(question.batch_multiple)
-            would = advice.what_would_fit(_case(plan, least), limit.size_bytes)
-            raise OutOfMemoryError(f"{error} {would}") from error
+            work = plan.work.with_batch(question.batch_multiple)
+            needed = plan.forecast.peak_bytes(work)
+            about = f" About {gib(needed)} are predicted." if needed else ""
+            would = plan.forecast.way_out(work, limit.size_bytes)
+            raise OutOfMemoryError(f"{error}{about} {would}") from error
         if question.auto_batch != "throughput":
             return found
         sizes = curve.candidates(found.max_batch_size, question.batch_multiple)
-        # Over a longer window the heap grows a little, as in the window of the result.
-        trials.task = replace(task, memory_limit_bytes=_with_slack(limit.size_bytes))
+        trials.task = replace(task, memory_limit_bytes=_of_window(plan, limit.size_bytes))
         return replace(found, curve=curve.measured(sizes, trials.round))
 
 
-def _case(plan: Plan, work: Workload) -> memory.Case:
-    """The workload as memory predicts it, by the kernels of the device that runs it."""
-    return memory.Case(plan.model, work, memory.Setup(kind=plan.detected.kind))
+def _of_window(plan: Plan, limit_bytes: int) -> int:
+    """What a window may take that follows a search within the limit.
 
-
-def _with_slack(limit_bytes: int) -> int:
-    """What a window may take that follows a search within the limit."""
+    Over a long window a process's heap grows a little; a GPU's allocator has been through it all.
+    """
+    if plan.detected.kind == "cuda":
+        return limit_bytes
     return limit_bytes + max(WINDOW_SLACK_BYTES, limit_bytes // 20)
 
 
@@ -388,7 +354,7 @@ def _limit(plan: Plan) -> batch.Limit:
         room = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
     else:
         room = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
-    stated = plan.memory_limit_bytes
+    stated = plan.asked.memory_limit_bytes
     if stated is None:
         return room
     words = f"--memory-limit {plan.question.memory_limit}"
@@ -400,7 +366,8 @@ def _limit(plan: Plan) -> batch.Limit:
 def measure_task(plan: Plan, limit_bytes: int | None) -> MeasureTask:
     """What a worker is asked for to measure the plan."""
     question, kind = plan.question, plan.detected.kind
-    warmup_steps, warmup_s = WARMUP[kind]
+    warmup_steps, warmup_s, warmup_max_s = WARMUP[kind]
+    window_s = plan.asked.time_s or WINDOW_S[kind]
     return MeasureTask(
         model=plan.model,
         workload=plan.work,
@@ -409,7 +376,11 @@ def measure_task(plan: Plan, limit_bytes: int | None) -> MeasureTask:
         warmup_s=warmup_s,
         steps=question.steps,
         min_steps=MIN_STEPS,
-        window_s=WINDOW_S[kind],
+        min_s=min(MIN_S[kind], window_s),
+        window_s=window_s,
+        precision=plan.asked.precision or PRECISION[kind],
+        warmup_max_s=warmup_max_s,
+        sample_period_s=max(SAMPLE_S, window_s / MOST_SAMPLES),
         data=str(question.data.resolve()) if question.data else None,
         memory_limit_bytes=limit_bytes,
     )
@@ -420,11 +391,9 @@ def refuse_hopeless(plan: Plan) -> None:
 
     A CPU without a limit does not refuse an allocation: the kernel kills, and not always us.
     """
-    case, memory_bytes = _case(plan, plan.work), plan.detected.memory_bytes
-    found = case.footprint
-    kept = found.parameters + found.gradients + found.optimizer
+    kept, memory_bytes = plan.forecast.kept_bytes(plan.work), plan.detected.memory_bytes
     if plan.detected.kind == "cpu" and kept > memory_bytes:
-        would = advice.what_would_fit(case, memory_bytes)
+        would = plan.forecast.way_out(plan.work, memory_bytes)
         raise OutOfMemoryError(
             f"{plan.model.name!r} keeps {gib(kept)} whatever the batch, and this machine has "
             f"{gib(memory_bytes)}. {would}"
@@ -441,11 +410,19 @@ def _measure(plan: Plan, limit_bytes: int | None, progress: Progress) -> Measure
 
 def does_not_fit(plan: Plan, limit_bytes: int | None, error: OutOfMemoryError) -> OutOfMemoryError:
     """The error for a person: what is needed, and what would fit."""
-    work, case = plan.work, _case(plan, plan.work)
+    work = plan.work
     allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
+    predicted = plan.forecast.peak_bytes(work)
+    needed = f"about {gib(predicted)} are needed ({error})" if predicted else str(error)
     return OutOfMemoryError(
-        f"batch {work.batch_size} × {work.seq_len} tokens does not fit{allowed}: about "
-        f"{gib(case.footprint.total)} are needed ({error}). "
+        f"batch {_batch(plan)} does not fit{allowed}: {needed}. "
         "Type --auto-batch for the largest that fits. "
-        f"{advice.what_would_fit(case, limit_bytes or plan.detected.free_bytes)}"
+        f"{plan.forecast.way_out(work, limit_bytes or plan.detected.free_bytes)}"
     )
+
+
+def _batch(plan: Plan) -> str:
+    """'8 × 1024 tokens', or '8 samples'."""
+    work = plan.work
+    tokens = f"{work.batch_size} × {work.seq_len} tokens"
+    return tokens if plan.model.unit == "token" else f"{work.batch_size} samples"

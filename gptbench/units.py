@@ -16,6 +16,8 @@ SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 BINARY = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
+TIMES = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
 # Rates and counts outside of these are slips, and their products no numbers any more.
 TINIEST, HUGEST = 1e-9, 1e30
 
@@ -23,6 +25,7 @@ _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*"
 _BYTES = re.compile(_NUMBER + r"([KMGT]i?)?B?\s*", re.IGNORECASE | re.ASCII)
 _COUNT = re.compile(_NUMBER + r"([KMBGT])?\s*", re.IGNORECASE | re.ASCII)
 _FRACTION = re.compile(_NUMBER + r"(%)?\s*", re.ASCII)
+_TIME = re.compile(_NUMBER + r"(ms|s|sec|m|min|h)?\s*", re.ASCII)
 _RATE = re.compile(_NUMBER + r"([kMGTPE])?FLOPS?(?:/s)?\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -71,6 +74,15 @@ def parse_fraction(text: str) -> float:
     return value
 
 
+def parse_seconds(text: str) -> float:
+    """Seconds of '60s', '500ms', '2m', '1.5h' or a bare number. Raises QuestionError otherwise."""
+    match = _TIME.fullmatch(text)
+    time_s = 0.0 if match is None else float(match[1]) * TIMES[match[2] or "s"]
+    if not TINIEST <= time_s <= HUGEST:
+        raise QuestionError(f"{text!r} is not a time. Type one such as 60s, 5m or 1.5h.")
+    return time_s
+
+
 def si(value: float, unit: str = "", digits: int = 4) -> str:
     """A count or a rate with a decimal prefix: 291648307200 -> '291.6 G' + unit."""
     if not math.isfinite(value):
@@ -103,6 +115,14 @@ def seconds(time_s: float) -> str:
         if abs(time_s) < limit:
             return f"{time_s * factor:.4g} {unit}"
     return f"{time_s:.4g} s" if abs(time_s) < 1e4 else f"{time_s:.0f} s"
+
+
+def joules(energy_j: float) -> str:
+    """Energy in the unit a person would choose: 0.00123 -> '1.23 mJ'."""
+    for limit, factor, unit in ((1e-3, 1e6, "µJ"), (1.0, 1e3, "mJ"), (1e3, 1.0, "J")):
+        if abs(energy_j) < limit:
+            return f"{energy_j * factor:.4g} {unit}"
+    return si(energy_j, "J")
 
 
 def duration(time_s: float) -> str:

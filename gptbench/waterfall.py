@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gptbench import flops, record
+from gptbench import counts, flops, record
 from gptbench.calibration import Shape
-from gptbench.metrics import Caveat
 from gptbench.profiling import BUSY, IDLE, Class, Profile, Work
+from gptbench.trust import Caveat
 
 Kind = Literal["ideal", "credit", "loss", "memory", "idle", "unexplained"]
 
@@ -227,7 +227,7 @@ def _compute(
         return round(count / peak * 1e9)
 
     work = [w for w, _ in rows]
-    model = flops.step_flops(profile.model, profile.workload).step
+    model = counts.of(profile).flops.step
     again = sum(w.flops for w in work if w.direction == "recompute") + sum(w.again for w in work)
     masked = sum(w.masked for w in work)
     in_attention = sum(w.executed_flops for w in work if w.kind == "attention")
@@ -288,8 +288,10 @@ def _memory(
 def _update_bytes(profile: Profile) -> int:
     """What an AdamW update must move: the profiler does not tell the sizes of lists."""
     work = profile.workload
+    known = counts.of(profile).parameters
+    parameters = known.get("trainable", known["total"])
     number = 4 if work.autocast or work.dtype == "float32" else 2
-    return ADAMW_NUMBERS * number * flops.parameters(profile.model).total
+    return ADAMW_NUMBERS * number * parameters
 
 
 def _rest(by_class: dict[Class, int]) -> tuple[Part, ...]:
@@ -318,7 +320,7 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
         lost = Caveat("dropped-records", {"dropped": seen.dropped, "launches": seen.launches})
         found.append(lost)
     counted = sum(w.flops for w in seen.work if w.direction != "recompute")
-    model = flops.step_flops(profile.model, profile.workload).step
+    model = counts.of(profile).flops.step
     if counted != model:
         found.append(Caveat("flops-unseen", {"seen": counted, "model": model}))
     if waterfall.unexplained > UNEXPLAINED_SHARE:
@@ -335,7 +337,7 @@ def published(profile: Profile, waterfall: Waterfall) -> dict[str, Any]:
     facts: dict[str, Any] = record.to_builtins(profile)
     return {
         **facts,
-        "flops": flops.costed(flops.step_flops(profile.model, profile.workload)),
+        "flops": flops.costed(counts.of(profile).flops),
         "result": {
             "step_time_s": step_ns / 1e9,
             "profiled_step_time_s": waterfall.profiled_ns / 1e9,
@@ -366,5 +368,5 @@ def useful_share(waterfall: Waterfall, profile: Profile) -> float | None:
     peak = profile.device.peak_flops_per_s
     if peak is None:
         return None
-    step = flops.step_flops(profile.model, profile.workload).step
+    step = counts.of(profile).flops.step
     return step / peak / (waterfall.step_ns / 1e9)

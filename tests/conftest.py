@@ -6,7 +6,8 @@ import pytest
 from hypothesis import settings
 
 from gptbench.config import ModelConfig, Workload
-from gptbench.record import SCHEMA_VERSION, DeviceUsed, Measurement, Record
+from gptbench.record import DeviceUsed, Measurement, Record
+from gptbench.upgrades import SCHEMA_VERSION
 
 settings.register_profile("gptbench", deadline=None, derandomize=True)
 settings.load_profile("gptbench")

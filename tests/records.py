@@ -1,19 +1,27 @@
-"""Hand-made results for the tests of reports: round numbers, and names that mean harm."""
+"""Hand-made tasks and results: round numbers, and names that mean harm."""
 
 import math
 from dataclasses import replace
 
+from gptbench import metrics, presets, record
 from gptbench.config import ModelConfig, Workload
+from gptbench.inputs import Input
+from gptbench.own import OwnModule
 from gptbench.record import (
-    SCHEMA_VERSION,
     BatchSearch,
     CurvePoint,
     DeviceUsed,
     Measurement,
+    MeasureTask,
     Probe,
     Record,
     Round,
+    Traced,
+    TracedModule,
+    TracedOperator,
+    Uncounted,
 )
+from gptbench.upgrades import SCHEMA_VERSION
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -144,6 +152,46 @@ NO_PEAK = replace(
     ),
 )
 
+# Images [32, 3, 8, 8]: 1 GFLOP forward, two backward and half of one again a step, by pencil.
+_NET = TracedModule(
+    path="",
+    class_name="Net",
+    calls=1,
+    parameters=1_000_000,
+    forward=10**9,
+    backward=2 * 10**9,
+    recompute=5 * 10**8,
+)
+IMAGES = (Input(shape=(32, 3, 8, 8), dtype="float32"), Input(name="labels", shape=(32,), below=7))
+OWN = replace(
+    ON_CPU,
+    command="gptbench throughput net.py:build --input-shape 32x3x8x8 --input-dtype fp32",
+    model=OwnModule(name="net.py:build", inputs=IMAGES),
+    workload=Workload(batch_size=32, seq_len=1, attention="own", recompute="own"),
+    measurement=replace(ON_CPU.measurement, step_ns=(10**8,) * 10, window_ns=10**9),
+    traced=Traced(
+        target="net.py:build",
+        mode="train",
+        inputs=IMAGES,
+        tokens=None,
+        parameters=1_000_000,
+        trainable=400_000,
+        modules=(_NET,),
+        operators=(
+            TracedOperator(
+                operator="aten.convolution",
+                calls=1,
+                forward=10**9,
+                backward=2 * 10**9,
+                recompute=5 * 10**8,
+            ),
+        ),
+        uncounted=(Uncounted(operator="mine.kernel", calls=1, modules=("",)),),
+        notes=("What torch.compile compiles was traced as it is written.",),
+        loss="mean square of its outputs",
+    ),
+)
+
 
 def named(name):
     """A result whose every word that a person chose is `name`."""
@@ -159,3 +207,38 @@ def named(name):
         ),
         environment={name: name},
     )
+
+
+def task(**changes):
+    """A window of a small model on the CPU, warmed up by three steps."""
+    settings = {
+        "model": presets.load("gptfromscratch-rope"),
+        "workload": Workload(batch_size=2, seq_len=32),
+        "device": "cpu",
+        "warmup_steps": 3,
+        "warmup_s": 0.0,
+        "steps": None,
+        "min_steps": 10,
+        "window_s": 12.0,
+        "data": None,
+        "memory_limit_bytes": None,
+    }
+    return MeasureTask(**{**settings, **changes})
+
+
+def result(folder, rec=ON_GPU, *, factor=1.0):
+    """A result file of the record with all of its steps longer by a factor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = tuple(round(factor * ns) for ns in rec.measurement.step_ns)
+    taken = replace(rec.measurement, step_ns=steps, window_ns=sum(steps))
+    rec = replace(rec, measurement=taken)
+    file = folder / "result.json"
+    file.write_text(record.dump_json(metrics.document(rec, metrics.derive(rec))))
+    return file
+
+
+def replicates(folder, factors, rec=ON_GPU):
+    """A folder of results of one benchmark, each with its own factor."""
+    for i, factor in enumerate(factors):
+        result(folder / str(i), rec, factor=factor)
+    return folder

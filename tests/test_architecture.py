@@ -17,21 +17,30 @@ PACKAGE = Path(__file__).parent.parent / "gptbench"
 
 # Bottom first. A module imports only from floors below its own.
 FLOORS = (
-    ("errors", "oom"),
-    ("units", "stats"),
+    ("errors", "cgroup"),
+    ("oom",),
+    ("units", "stats", "ranks", "tomlfile"),
+    ("verdict",),
+    ("series", "telemetry", "upgrades"),
+    ("stopping",),
     ("config", "device"),
     ("hub.fields",),
     ("hub.families",),
     ("hub.reader",),
     ("inputs",),
-    ("presets", "record", "flops"),
-    ("models",),
+    ("own",),
+    ("presets", "record", "flops", "visit"),
+    ("comparability",),
+    ("comparison",),
+    ("models", "schema"),
     ("tape", "conventions", "curve", "calibration"),
     ("activations", "profiling"),
     ("memory",),
     ("roofline", "advice"),
     ("room",),
     ("analysis",),
+    ("counts",),
+    ("trust",),
     ("metrics", "utilization"),
     ("diagnosis", "yardstick", "waterfall"),
     ("published", "meter", "module_times"),
@@ -47,51 +56,79 @@ FLOORS = (
         "worker.memory_limit",
         "worker.text",
         "worker.lifeline",
+        "worker.nvml",
+        "worker.host",
+        "worker.energy",
+        "worker.compilation",
         "worker.classes",
         "worker.work",
     ),
     ("worker.rounds", "worker.events"),
     ("worker.products", "worker.bandwidth", "worker.timeline"),
-    ("worker.calibrate", "worker.step", "worker.distributed", "worker.kernels"),
-    ("worker.telemetry",),
-    ("worker.measure",),
+    ("worker.factory", "worker.arguments", "worker.loss", "worker.lookups"),
+    (
+        "worker.calibrate",
+        "worker.step",
+        "worker.distributed",
+        "worker.environment",
+        "worker.sampler",
+    ),
+    ("worker.own", "worker.kernels"),
+    ("worker.runnable",),
+    ("worker.telemetry", "worker.detect", "worker.warmup"),
+    ("worker.window",),
+    ("worker.measure", "worker.visits"),
     ("worker.profile",),
     ("worker.crosscheck", "worker.train", "worker.generate", "worker.allocations"),
-    ("worker.operators", "worker.factory"),
+    ("worker.operators",),
     ("worker.counter",),
     ("worker.trace", "worker.server"),
+    ("worker.footprint",),
     ("worker.__main__",),
     # The front.
     ("process",),
     ("runner",),
-    ("batch", "trials"),
+    ("question",),
+    ("batch", "trials", "turns"),
     ("cache",),
     ("calibrated",),
     ("calibrate",),
-    ("throughput",),
+    ("forecast",),
+    ("throughput", "contest"),
     ("profile",),
-    ("compare", "sweep"),
-    ("report.table", "report.words", "report.caveats"),
+    ("compare", "rivals", "grid", "shelf"),
+    ("sweep",),
+    ("report.table", "report.words", "report.doubts"),
+    ("report.misgivings",),
+    ("report.caveats",),
     (
         "report.ledgers",
         "report.conventions",
         "report.catalogue",
         "report.results",
         "report.roofs",
+        "report.surroundings",
+        "report.modules",
         "report.traces",
         "report.calibrations",
-        "report.modules",
     ),
-    ("report.profiles",),
-    ("report.footprints",),
+    ("report.footprints", "report.comparisons", "report.profiles"),
     ("report.published",),
     ("report.figures",),
-    ("report.delimited", "report.frame", "report.markdown", "report.plot", "report.rooflines"),
+    (
+        "report.delimited",
+        "report.exports",
+        "report.frame",
+        "report.markdown",
+        "report.plot",
+        "report.rooflines",
+        "report.junit",
+    ),
     ("report.waterfalls",),
-    ("report.text", "report.progress", "report.html"),
+    ("report.text", "report.progress", "report.html", "report.sweeps"),
     ("cli.options",),
     ("cli.answer", "cli.question"),
-    ("cli.trace",),
+    ("cli.trace", "cli.footprint"),
     (
         "cli.presets",
         "cli.gpus",
@@ -101,7 +138,10 @@ FLOORS = (
         "cli.throughput",
         "cli.profile",
         "cli.calibrate",
+        "cli.compare",
         "cli.report",
+        "cli.schema",
+        "cli.sweep",
     ),
     ("cli.main",),
     ("__main__",),
@@ -116,17 +156,17 @@ HOMES = {
     "accelerate": ("adapters.accelerate",),
     "lightning": ("adapters.lightning",),
     "pytorch_lightning": ("adapters.lightning",),
-    "pynvml": ("worker.telemetry",),
+    "pynvml": ("worker.nvml",),
     "psutil": ("process", "runner", "worker."),
-    "msgspec": ("record", "runner", "cache", "worker."),
+    "msgspec": ("record", "schema", "runner", "cache", "shelf", "worker."),
     "platformdirs": ("cache",),
-    "pandas": ("report.frame",),
+    "pandas": ("report.frame", "report.sweeps"),
     "matplotlib": ("report.figures", "report.plot", "report.rooflines", "report.waterfalls"),
     "rich": ("report.text", "report.progress"),
     "jinja2": ("report.html",),
     "typer": ("cli.",),
     # Standard library, but a way around every rule here: imports by a name made at run time.
-    "importlib": ("worker.__main__", "worker.factory", "cli.main"),
+    "importlib": ("worker.__main__", "worker.factory", "worker.environment", "cli.main"),
 }
 
 
@@ -242,6 +282,20 @@ def test_importing_a_package_imports_nothing_else(package):
     assert list(imported(MODULES[package])) == []
 
 
+SETTERS = ("nvmlDeviceSet", "nvmlDeviceReset", "nvidia-smi -lgc", "nvidia-smi -pl", "cpupower")
+
+
+def forbidden(source: str) -> list[str]:
+    """What would change the machine for others, or jumps when its clock is set."""
+    return sorted(word for word in (*SETTERS, "time.time(") if word in source)
+
+
+@pytest.mark.parametrize("module", BUILT_OF)
+def test_nobodys_clocks_are_set_and_no_time_is_taken_from_a_clock_that_jumps(module):
+    """METHOD pitfalls 26 and 68."""
+    assert forbidden(BUILT_OF[module]) == []
+
+
 # -- and that each can fail -------------------------------------------------------------------
 
 
@@ -282,6 +336,13 @@ def test_an_import_that_points_up_is_seen(module, source, found):
 )
 def test_a_package_away_from_home_is_seen(module, source, found):
     assert strangers(module, source) == found
+
+
+@pytest.mark.parametrize(
+    "source", ["library.nvmlDeviceSetGpuLockedClocks(card, 1, 2)", "began = time.time()"]
+)
+def test_a_setter_and_a_jumping_clock_are_seen(source):
+    assert len(forbidden(source)) == 1
 
 
 @pytest.mark.parametrize(
@@ -350,6 +411,7 @@ def loaded(*arguments, before=""):
         ("memory", "gpt2-xl", "--gpu", "v100-sxm2-32gb"),
         ("presets",),
         ("gpus", "a100"),
+        ("compare", *2 * ["reports/cpu-2-cores/result.json"]),
         ("--help",),
     ],
     ids=" ".join,

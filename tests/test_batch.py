@@ -21,7 +21,7 @@ MEMORIES = st.builds(
 )
 
 
-def searched(memory, largest=batch.LARGEST, multiple=1):
+def searched(memory, largest=batch.LARGEST, multiple=1, *, predicted=True):
     def reports(b):
         return memory["fixed"] + memory["each"] * b + memory["bend"] * b * b
 
@@ -40,12 +40,19 @@ def searched(memory, largest=batch.LARGEST, multiple=1):
     best = 0
     while needs(best + 1) <= limit:
         best += 1
-    return batch.search(probe, batch.Limit(limit, "test"), prior, largest, multiple), best, tried
+    known = prior if predicted else None
+    return batch.search(probe, batch.Limit(limit, "test"), known, largest, multiple), best, tried
 
 
 @given(MEMORIES)
 def test_the_answer_is_exact_however_wrong_the_prediction(memory):
     found, best, _ = searched(memory)
+    assert found.max_batch_size == best
+
+
+@given(MEMORIES)
+def test_the_answer_is_exact_where_nothing_could_be_predicted(memory):
+    found, best, _ = searched(memory, predicted=False)
     assert found.max_batch_size == best
 
 
@@ -98,11 +105,12 @@ def test_a_search_that_ended_at_the_largest_asked_for_says_so():
     assert found.stopped_by == "largest asked for"
 
 
-def test_nothing_that_fits_is_an_error_that_names_need_and_limit():
+def test_nothing_that_fits_is_an_error_that_names_the_limit_and_how_it_ended():
     def probe(b):
         return Probe(batch_size=b, fits=False, reason="can't allocate memory")
 
-    with pytest.raises(OutOfMemoryError, match=r"even batch 1 .* 2.00 GiB .* 100.00 MiB"):
+    said = r"even batch 1 does not fit: the limit is 100.00 MiB .* can't allocate memory\."
+    with pytest.raises(OutOfMemoryError, match=said):
         batch.search(probe, batch.Limit(100 << 20, "--memory-limit 100MiB"), (2 << 30, 1000))
 
 
@@ -123,7 +131,7 @@ def test_the_largest_multiple_ran_and_the_next_one_did_not(memory, multiple):
 
 def test_not_even_one_multiple_that_fits_is_an_error_that_says_so():
     memory = {"fixed": 1e9, "each": 1e7, "bend": 0.0, "room": 7.5, "wrong": 1.0}
-    with pytest.raises(OutOfMemoryError, match="even batch 8 does not fit: about"):
+    with pytest.raises(OutOfMemoryError, match="even batch 8 does not fit: the limit is"):
         searched(memory, multiple=8)
 
 
@@ -153,3 +161,29 @@ def test_a_trial_that_says_nothing_about_memory_still_leads_to_the_answer():
 
     found = batch.search(probe, batch.Limit(1 << 30, "test"), (1e8, 1e8))
     assert found.max_batch_size == 37
+
+
+def test_a_search_whose_certificate_is_a_trial_that_hung_says_so():
+    def probe(b):
+        return Probe(batch_size=b, fits=b <= 19, hung=b > 19)
+
+    assert batch.search(probe, batch.Limit(1 << 30, "test"), (1e8, 1e8)).stopped_by == "hung"
+
+
+def test_the_line_goes_through_what_the_device_holds_and_not_what_its_tensors_hold():
+    """An allocator that holds a twelfth more than the tensors: no trial more than where it is exact."""
+    limit = batch.Limit(62 * 52_000_000 + 1, "test")
+
+    def probe(b):
+        tried.append(b)
+        held = b * 52_000_000
+        return Probe(
+            batch_size=b,
+            fits=held <= limit.size_bytes,
+            peak_memory_bytes=b * 48_000_000,
+            reserved_memory_bytes=held,
+        )
+
+    tried = []
+    assert batch.search(probe, limit, (0.0, 48e6)).max_batch_size == 62
+    assert len(tried) <= 5

@@ -272,7 +272,7 @@ def test_throughput_json_has_the_published_keys(measured):
     assert {"mfu", "hfu", "achievable_mfu", "peak_memory_bytes"} <= set(document["result"])
     assert document["flops"]["per_token"] > 0
     assert document["environment"]["torch"]
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
 
 
 def test_throughput_times_as_many_steps_as_were_asked_for(measured):
@@ -487,3 +487,34 @@ def test_memory_of_a_decode_shows_its_cache(capsys, form):
     status, out, _ = answer(capsys, *words, "--format", form)
     assert status == 0
     assert "KV cache" in out
+
+
+def test_the_schema_is_json(capsys):
+    status, out, said = answer(capsys, "schema")
+    assert (status, said) == (0, "")
+    assert json.loads(out)["title"] == "A result of gptbench"
+
+
+def test_a_result_that_was_just_written_keeps_to_the_schema(capsys, measured):
+    folder, _ = measured
+    status, out, said = answer(capsys, "schema", "--check", str(folder), "reports/cpu-2-cores")
+    assert (status, said) == (0, "")
+    assert len(out.splitlines()) == 2
+
+
+def test_every_result_that_does_not_keep_to_the_schema_is_told(capsys, tmp_path):
+    bad, none = tmp_path / "bad.json", tmp_path / "none.json"
+    bad.write_text('{"schema_version": 2}')
+    words = ("schema", "--check", str(bad), "reports/cpu-2-cores", str(none))
+    status, out, said = answer(capsys, *words)
+    assert status == 2
+    assert "missing required field" in said
+    assert "No such file" in said
+    assert out.startswith("reports/cpu-2-cores: a result of gptbench")
+
+
+@pytest.mark.parametrize("words", [["--check"], ["reports/cpu-2-cores"]], ids=str)
+def test_a_check_without_a_file_or_the_other_way_round_says_what_to_type(capsys, words):
+    status, out, said = answer(capsys, "schema", *words)
+    assert (status, out) == (2, "")
+    assert "gptbench schema --check FILE" in said

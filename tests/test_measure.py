@@ -1,75 +1,165 @@
-"""How many steps are timed, and how many come before: with a clock that says what it is told."""
+"""A measurement as a whole, of a small model in this very process."""
 
+import gc
 import itertools
+import math
 
 import pytest
 import torch
+from test_warmup import task
 
-from gptbench import presets
 from gptbench.config import Workload
-from gptbench.record import MeasureTask
-from gptbench.worker import measure
-from gptbench.worker.clock import Window
-
-S = 1_000_000_000
+from gptbench.errors import UnavailableError
+from gptbench.worker import compilation, measure, text
 
 
-def task(**changes):
-    settings = {
-        "model": presets.load("gptfromscratch-rope"),
-        "workload": Workload(batch_size=2, seq_len=32),
-        "device": "cpu",
-        "warmup_steps": 3,
-        "warmup_s": 0.0,
-        "steps": None,
-        "min_steps": 10,
-        "window_s": 12.0,
-        "data": None,
-        "memory_limit_bytes": None,
-    }
-    return MeasureTask(**{**settings, **changes})
+def measured(**changes):
+    return measure.measure(task(**changes), lambda _doing, _s: None)
 
 
-class ObedientClock:
-    """Every step took as long as it is told."""
-
-    def __init__(self, step_s):
-        self.step_ns = int(step_s * S)
-
-    def start(self, steps):
-        pass
-
-    def mark(self):
-        pass
-
-    def stop(self):
-        return Window(step_ns=(self.step_ns,), window_ns=self.step_ns)
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Threads of a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(
-    ("step_s", "steps"), [(0.01, 1200), (1.0, 12), (2.0, 10), (4.0, 6), (60.0, 6)]
-)
-def test_a_window_is_filled_with_ten_steps_at_the_least_and_six_slow_ones(step_s, steps):
-    assert measure.steps_for(task(), (int(step_s * S),) * 3) == steps
-
-
-def test_slow_steps_are_no_more_than_were_asked_for():
-    assert measure.steps_for(task(min_steps=2, window_s=2.0), (9 * S,) * 3) == 2
-
-
-@pytest.mark.parametrize(("step_s", "steps"), [(0.5, 3), (4.0, 2)])
-def test_of_slow_steps_two_warm_up(step_s, steps):
-    feed = itertools.cycle([torch.zeros(1, 2)])
-    taken, _ = measure.warm_up(
-        task(), lambda _batch: torch.tensor(1.0), ObedientClock(step_s), feed
+@pytest.fixture(scope="module")
+def precise():
+    """A window that ends by itself, with telemetry."""
+    return measured(
+        workload=Workload(batch_size=1, seq_len=8),
+        precision=0.5,
+        min_s=0.0,
+        window_s=1.0,
+        warmup_max_s=0.1,
+        sample_period_s=0.1,
     )
-    assert len(taken) == steps
 
 
 def test_a_first_small_step_leaves_the_window_as_it_is():
-    plain, primed = (
-        measure.measure(task(steps=2, prime=prime), lambda _doing, _s: None).measurement
-        for prime in (False, True)
-    )
+    plain, primed = (measured(steps=2, prime=prime).measurement for prime in (False, True))
     assert len(primed.warmup_ns) == len(plain.warmup_ns)
     assert primed.first_loss < plain.first_loss
+
+
+def test_a_window_says_what_ended_it(precise):
+    assert precise.measurement.stop in {"converged", "plateau", "budget"}
+    assert precise.measurement.warmup_stop in {"steady", "time"}
+
+
+def test_the_first_step_is_in_the_warm_up_and_never_in_the_window(precise):
+    """METHOD pitfall 11: it builds what later steps find."""
+    assert precise.measurement.warmup_ns[0] > 0
+    assert len(precise.measurement.step_ns) >= 10
+
+
+def test_building_the_model_and_the_first_step_are_numbers_of_their_own(precise):
+    taken = precise.measurement
+    assert taken.build_ns > 0
+    assert sum(taken.step_ns) == taken.window_ns
+    assert taken.compile_ns is None
+
+
+def test_one_step_alone_has_its_time():
+    """METHOD pitfall 57: averaged over a log interval it would be a tenth."""
+    taken = measured(steps=1).measurement
+    assert taken.step_ns == (taken.window_ns,)
+
+
+def test_telemetry_is_of_the_window(precise):
+    host = precise.telemetry.host
+    assert host.wall_ns >= precise.measurement.window_ns
+    assert host.own_ns > 0
+
+
+def test_energy_that_nobody_tells_has_a_reason_and_is_no_zero(precise):
+    """METHOD pitfall 49."""
+    energy = precise.telemetry.energy
+    assert energy.joules is None or energy.joules > 0
+    assert (energy.joules is None) == bool(energy.reason)
+
+
+def test_a_trial_has_no_telemetry():
+    assert measured(steps=1).telemetry is None
+
+
+def test_what_matters_to_the_number_is_in_the_environment(precise):
+    assert {"python", "torch", "threads", "affinity", "denormals", "gptbench_commit"} <= set(
+        precise.environment
+    )
+
+
+def test_every_batch_takes_its_turn(monkeypatch):
+    """METHOD pitfall 5: a batch that is used again at once is still in the cache."""
+    seen = []
+
+    def build(*_anything):
+        def step(tokens):
+            seen.append(tokens.data_ptr())
+            return torch.tensor(1.0)
+
+        return step
+
+    monkeypatch.setattr(measure.step, "build", build)
+    measured(steps=32)
+    window = seen[-32:]
+    assert len(set(window)) == text.ROTATION
+    assert all(a != b for a, b in itertools.pairwise(window))
+
+
+def test_no_batch_is_constant_and_no_weight_matrix_is():
+    """METHOD pitfall 3: zeros multiply up to 13% faster than numbers do."""
+    torch.manual_seed(1)
+    tokens = text.batches(task().model, task().workload, None, 1, torch.device("cpu"))
+    assert min(batch.unique().numel() for batch in tokens) > 10
+    weights = [p for p in measure.step.GPT(task().model, "fused").parameters() if p.ndim >= 2]
+    assert min(float(w.detach().std()) for w in weights) > 0
+
+
+def test_no_garbage_is_collected_inside_of_the_window():
+    """METHOD pitfall 60."""
+    collected = []
+
+    def litter():
+        for _ in range(2000):
+            cycle = []
+            cycle.append(cycle)
+
+    gc.callbacks.append(lambda phase, _info: collected.append(phase))
+    try:
+        with measure.collector_held():
+            before = len(collected)
+            litter()
+            during = len(collected) - before
+    finally:
+        gc.callbacks.pop()
+    assert during == 0
+    assert gc.isenabled()
+
+
+def test_a_profiler_that_runs_is_refused():
+    """METHOD pitfall 27: PyTorch's makes steps 19 to 48% slower."""
+    with torch.autograd.profiler.profile(), pytest.raises(UnavailableError, match="profiler"):
+        measure.refuse_profiler()
+    measure.refuse_profiler()
+
+
+def test_what_was_compiled_is_counted():
+    """METHOD pitfall 12, with PyTorch itself: another shape is another compilation."""
+    torch._dynamo.reset()
+    double = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+    double(torch.ones(3))
+    before = compilation.count()
+    double(torch.ones(3))
+    assert compilation.count() == before
+    double(torch.ones(4))
+    assert compilation.count() == before + 1
+    assert compilation.spent_ns() > 0
+
+
+def test_a_loss_that_is_none_is_refused():
+    with pytest.raises(UnavailableError, match="did not train"):
+        measure.finite(math.nan, task(workload=Workload(batch_size=1, seq_len=8)))

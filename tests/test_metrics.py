@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gptbench import conventions, metrics, record
 from gptbench.errors import ImpossibleMfuError
+from gptbench.trust import Caveat
 
 # The model of `record_of`: L = 2, D = 8, F = 32, V = 32, N·H = 8; B = 4, T = 16. Forward:
 #   2·L·BT·(4·D² + 2·D·F)           = 2·2·64·768  = 196,608
@@ -124,7 +125,7 @@ def test_an_unknown_peak_is_told_with_its_reason(record_of):
     rec = record_of(
         device={"peak_flops_per_s": None, "peak_origin": "unknown", "peak_source": "no such row"}
     )
-    assert metrics.Caveat("peak-unknown", {"reason": "no such row"}) in metrics.derive(rec).caveats
+    assert Caveat("peak-unknown", {"reason": "no such row"}) in metrics.derive(rec).caveats
 
 
 def test_a_peak_of_the_table_is_read_afresh(record_of):
@@ -182,7 +183,7 @@ def test_few_steps_are_told(record_of):
 def test_a_severe_outlier_is_told_with_its_number(record_of):
     steps = (10_000_000,) * 11 + (10_500_000,)
     rec = record_of(measurement={"step_ns": steps, "window_ns": sum(steps)})
-    assert metrics.derive(rec).caveats == (metrics.Caveat("outliers", {"severe": 1, "steps": 12}),)
+    assert metrics.derive(rec).caveats == (Caveat("outliers", {"severe": 1, "steps": 12}),)
 
 
 def test_stalls_are_told_with_their_share(record_of):

@@ -4,16 +4,16 @@ import dataclasses
 import json
 import math
 
-import msgspec
 import profiles
 import pytest
 import torch
 from torch import nn
 
-from gptbench import flops, module_times, profile, record, throughput, waterfall
+from gptbench import flops, module_times, profile, record, waterfall
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import QuestionError
 from gptbench.profiling import ProfileTask
+from gptbench.question import Question
 from gptbench.record import MeasureTask
 from gptbench.report import delimited, html, modules
 from gptbench.report import profiles as tables
@@ -199,7 +199,7 @@ def test_the_document_is_a_record_that_reads_again(whole):
     document = json.loads(record.dump_json(module_times.document(whole, derived)))
     assert sum(round(10 * part["percent"]) for part in document["result"]["waterfall"]) == 1000
     assert sum(part["ns"] for part in document["result"]["waterfall"]) == derived.step_ns
-    assert msgspec.convert(document, type(whole)) == whole
+    assert record.from_builtins(document, type(whole)) == whole
 
 
 def test_the_page_is_the_same_bytes_and_asks_nothing_of_a_network(whole):
@@ -224,7 +224,7 @@ def test_names_that_mean_harm_do_none():
 
 
 def asked(**words):
-    return throughput.Question(command="gptbench profile", **words)
+    return Question(command="gptbench profile", **words)
 
 
 @pytest.mark.parametrize("name", ["", "no/such/folder/trace.json"])

@@ -11,27 +11,29 @@ from rich.console import Console
 
 import calibrations as made_up
 import records
-from gptbench import device, metrics, presets
+from gptbench import device, flops, metrics, presets
 from gptbench.config import Workload
 from gptbench.conventions import named
-from gptbench.metrics import Caveat
 from gptbench.report import (
     calibrations,
     catalogue,
     caveats,
     conventions,
     delimited,
+    doubts,
     figures,
     frame,
     html,
     ledgers,
     markdown,
+    misgivings,
     plot,
     progress,
     results,
     text,
 )
 from gptbench.report.table import Column, Quantity, Table
+from gptbench.trust import Caveat
 
 ONE = Workload(batch_size=1, seq_len=1024)
 RECORDS = {"gpu": records.ON_GPU, "cpu": records.ON_CPU, "no peak": records.NO_PEAK}
@@ -43,6 +45,7 @@ CAVEATS = (
     Caveat("over-achievable", {"share": 1.06, "source": "bfloat16 matrix product, measured then"}),
     Caveat("stalls", {"share": 0.112}),
     Caveat("outliers", {"severe": 3, "steps": 120}),
+    Caveat("uncounted", {"operators": "mine.kernel"}),
     Caveat("early-stop", {"flops": 154_618_822_656, "hfu": 0.412}),
     Caveat("few-steps", {"steps": 5}),
 )
@@ -90,7 +93,7 @@ TABLES = {
     "result on a CPU": result(records.ON_CPU),
     "probes": results.probes(records.SEARCH),
     "result of a curve": result(records.CURVED),
-    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED.workload),
+    "speeds": results.speeds(records.CURVED.batch_search, records.CURVED),
     "steps": results.steps(records.ON_GPU),
     "utilization": results.utilization(records.ON_GPU, metrics.derive(records.ON_GPU)),
     "provenance": results.provenance(records.ON_GPU),
@@ -113,7 +116,7 @@ def row(a_table, name):
 def test_a_largest_batch_that_is_not_on_the_curve_is_said_to_have_run_out_of_memory():
     search = records.CURVED.batch_search
     without = replace(search, curve=search.curve[:-1])
-    (note,) = [n for n in results.speeds(without, records.CURVED.workload).notes if "trial" in n]
+    (note,) = [n for n in results.speeds(without, records.CURVED).notes if "trial" in n]
     assert note.startswith(f"Batch {search.max_batch_size} fitted")
 
 
@@ -265,6 +268,42 @@ def test_progress_is_silent_where_nobody_watches():
     assert console.file.getvalue() == ""
 
 
+def test_overall_progress_is_silent_where_nobody_watches():
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with progress.overall(console, 3) as update:
+        update(1, "timing", 60.0)
+    assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("left_s", "says"),
+    [(40.2, "about 40 s left"), (600.4, "about 10 min left"), (9000.0, "about 2.5 h left")],
+)
+def test_overall_progress_counts_points_and_says_how_long_the_rest_takes(left_s, says):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress.overall(console, 12) as update:
+        update(3, "[batch_size=2]: timing", left_s)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    assert "3/12" in shown
+    assert says in shown
+    assert "[batch_size=2]: timing" in shown
+
+
+def test_overall_progress_says_nothing_of_a_time_that_nobody_knows():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress.overall(console, 12) as update:
+        update(0, "timing", 0.0)
+    assert "left" not in console.file.getvalue()
+
+
+def test_of_many_results_the_page_has_all_numbers_and_the_charts_of_the_first(monkeypatch):
+    monkeypatch.setattr(html, "MOST_VIEWS", 1)
+    text = html.page([records.ON_GPU, records.ON_CPU])
+    assert text.count('<section class="one"') == 1
+    assert text.count("<h1>2 results</h1>") == 1
+    assert "The first 1 are shown one by one" in text
+
+
 def test_progress_says_what_is_being_done_and_cleans_up():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with progress.bar(console) as update:
@@ -277,7 +316,10 @@ def test_progress_says_what_is_being_done_and_cleans_up():
 
 
 def test_every_code_has_an_example_here():
-    assert tuple(c.code for c in CAVEATS) == caveats.CODES
+    # Those of how it was measured have theirs in test_trust, those of profiles in test_waterfall.
+    assert tuple(c.code for c in CAVEATS) == tuple(
+        code for code in caveats.CODES if code not in {*doubts.SENTENCES, *misgivings.SENTENCES}
+    )
 
 
 @pytest.mark.parametrize("caveat", CAVEATS, ids=lambda c: c.code)
@@ -385,7 +427,7 @@ def test_no_name_in_the_csv_of_records_is_a_formula(start):
 
 
 def svg_of(chart):
-    return ET.fromstring(chart)  # noqa: S314 - made by the module under test
+    return ET.fromstring(chart)
 
 
 def charts(rec):
@@ -393,11 +435,13 @@ def charts(rec):
     drawn = {
         "steps": plot.step_times(rec, found),
         "mfu": plot.mfu_bar(rec, found),
-        "components": plot.components(rec.model, rec.workload),
+        "components": plot.components(
+            [(m.name, m.flops) for m in flops.matmuls(rec.model, rec.workload)]
+        ),
     }
     if rec.batch_search is not None:
-        drawn["batch"] = plot.batch_curve(rec.batch_search, rec.workload)
-        drawn["speed"] = plot.speed_curve(rec.batch_search, rec.workload)
+        drawn["batch"] = plot.batch_curve(rec.batch_search, rec)
+        drawn["speed"] = plot.speed_curve(rec.batch_search, rec)
     return {name: svg for name, svg in drawn.items() if svg}
 
 

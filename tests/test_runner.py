@@ -191,35 +191,6 @@ def test_the_parent_uses_no_core_while_its_worker_measures(busy_parent):
     assert used / elapsed < 0.05
 
 
-def quota_tree(tmp_path, **files):
-    for name, content in files.items():
-        file = tmp_path / name.replace("__", "/").replace("_dot_", ".")
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(content)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("content", "cores"), [("150000 100000\n", 1), ("400000 100000\n", 4), ("50000 100000\n", 1)]
-)
-def test_a_containers_quota_is_rounded_down_to_whole_cores(tmp_path, content, cores):
-    assert runner.cgroup_quota(quota_tree(tmp_path, cpu_dot_max=content)) == cores
-
-
-def test_the_older_kind_of_quota_is_understood(tmp_path):
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("300000\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert runner.cgroup_quota(tmp_path) == 3
-
-
-@pytest.mark.parametrize("content", ["max 100000\n", None])
-def test_no_quota_is_no_limit(tmp_path, content):
-    if content:
-        (tmp_path / "cpu.max").write_text(content)
-    assert runner.cgroup_quota(tmp_path) == sys.maxsize
-
-
 def test_a_number_of_threads_that_was_set_is_kept():
     environment = runner.worker_environment({"OMP_NUM_THREADS": "7"})
     assert environment["OMP_NUM_THREADS"] == "7"

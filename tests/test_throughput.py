@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gptbench import curve, metrics, throughput
+from gptbench import curve, forecast, metrics, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
 from gptbench.record import Detected
@@ -56,6 +56,10 @@ def judged(here, dtype="bfloat16", **words):
             "no multiple of --batch-multiple 8 is within --max-batch-size 7",
         ),
         ({"gpu": "a100", "device": "cpu"}, "contradict"),
+        ({"precision": "fine"}, "'fine' is not a share of 1"),
+        ({"time": "a while"}, "'a while' is not a time"),
+        ({"steps": 9, "precision": "1%"}, "--steps 9 and --precision 1% contradict"),
+        ({"steps": 9, "time": "60s"}, "--steps 9 and --time 60s contradict"),
         ({"dtype": "bf16", "tf32": True}, "--tf32"),
         ({"dtype": "fp32", "pure": True}, "--pure"),
     ],
@@ -146,9 +150,8 @@ def limit(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
-    return throughput._limit(
-        throughput._Plan(question(**words), here, model, work, asked.memory_limit_bytes)
-    )
+    known = forecast.OfLedger(model, here.kind)
+    return throughput._limit(throughput.Plan(question(**words), here, model, work, asked, known))
 
 
 def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():
@@ -233,8 +236,8 @@ def test_a_limit_below_the_model_is_refused_with_need_limit_and_way_out():
             lambda _doing, _value: None,
         )
     said = str(caught.value)
-    assert re.search(r"even batch 1 does not fit: about \d\.\d\d GiB are needed", said)
-    assert "the limit is 300.00 MiB (--memory-limit 300MiB)" in said
+    assert "even batch 1 does not fit: the limit is 300.00 MiB (--memory-limit 300MiB)" in said
+    assert re.search(r"About [23]\.\d\d GiB are predicted", said)
     assert "No option makes this model fit" in said
 
 
@@ -270,3 +273,38 @@ def test_the_batch_of_the_window_is_the_one_that_the_curve_chooses(curved):
 
 def test_an_unknown_name_is_one_of_the_wrong_questions():
     assert issubclass(UnknownNameError, QuestionError)
+
+
+# -- the window -------------------------------------------------------------------------------
+
+
+def window_task(here, **words):
+    asked = throughput.read(question(**words))
+    model = throughput._suitable_model(here)
+    known = forecast.OfLedger(model, here.kind)
+    work = Workload(batch_size=1, seq_len=128)
+    plan = throughput.Plan(question(**words), here, model, work, asked, known)
+    return throughput.measure_task(plan, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "window_s"), [("cuda", 0.01, 10.0), ("cpu", 0.02, 12.0)]
+)
+def test_a_window_is_as_precise_as_its_device_allows_and_as_short_as_a_person_waits(
+    kind, precision, window_s
+):
+    asked = window_task(detected("x", kind=kind))
+    assert (asked.precision, asked.window_s, asked.steps) == (precision, window_s, None)
+
+
+def test_a_person_says_how_precise_and_for_how_long():
+    asked = window_task(detected("x"), precision="0.5%", time="60s")
+    assert (asked.precision, asked.window_s) == (0.005, 60.0)
+
+
+def test_a_window_that_is_shorter_than_the_least_time_may_converge_all_the_same():
+    assert window_task(detected("x"), time="1s").min_s == 1.0
+
+
+def test_the_longest_window_has_as_many_samples_as_one_of_a_minute():
+    assert window_task(detected("x"), time="10min").sample_period_s == pytest.approx(1.0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gptbench import presets
+from gptbench import flops, presets
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, WorkerDiedError, WorkerHungError
 from gptbench.record import Measured, Measurement, MeasureTask
@@ -28,8 +28,9 @@ TASK = MeasureTask(
 class FakeMeasurer:
     """Takes a second a sequence; raises instead where it was given an error."""
 
-    def __init__(self, error=None):
+    def __init__(self, error=None, alloc_retries=0):
         self.error = error
+        self.alloc_retries = alloc_retries
         self.tasks = []
 
     def measure(self, task, allowed_s=None):
@@ -46,12 +47,16 @@ class FakeMeasurer:
             first_loss=4.0,
             last_loss=3.0,
             stop="",
+            alloc_retries=self.alloc_retries,
         )
         return Measured(measurement=taken, environment={})
 
 
-def trials(error=None, task=TASK):
-    return Trials(task, FakeMeasurer(error), lambda _doing, _s: None)
+def trials(error=None, task=TASK, alloc_retries=0):
+    def cost(work):
+        return flops.step_flops(MODEL, work).hardware
+
+    return Trials(task, FakeMeasurer(error, alloc_retries), lambda _doing, _s: None, cost)
 
 
 def test_a_probe_runs_two_full_steps_of_the_batch_within_the_limit():
@@ -78,6 +83,18 @@ def test_a_batch_that_ran_fits_with_its_memory_and_its_time():
 def test_a_batch_that_ran_out_of_memory_or_hung_does_not_fit_and_says_why(error):
     probe = trials(error).probe(5)
     assert (probe.fits, probe.reason) == (False, str(error))
+
+
+def test_a_batch_for_which_the_allocator_had_to_clean_up_and_ask_again_does_not_fit():
+    """METHOD 2.6: it runs, and up to three times slower."""
+    probe = trials(alloc_retries=1).probe(5)
+    assert not probe.fits
+    assert "asked again" in probe.reason
+
+
+def test_a_trial_that_hung_is_told_from_one_that_ran_out_of_memory():
+    assert trials(WorkerHungError("ended after 9 s")).probe(5).hung
+    assert not trials(OutOfMemoryError("can't allocate memory")).probe(5).hung
 
 
 def test_a_crash_is_no_limit():
@@ -108,6 +125,10 @@ def test_a_round_is_a_short_window_of_the_batch():
 
 def test_a_round_that_runs_out_of_memory_is_none_and_no_end_of_the_search():
     assert trials(OutOfMemoryError("can't allocate memory")).round(5) is None
+
+
+def test_a_round_that_hangs_is_none_and_no_end_of_the_search():
+    assert trials(WorkerHungError("ended after 9 s")).round(5) is None
 
 
 def test_a_round_that_crashes_ends_the_search():

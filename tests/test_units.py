@@ -221,3 +221,42 @@ def test_what_is_no_fraction_is_refused_with_its_text(text):
 )
 def test_long_times_are_in_hours_or_days(time_s, text):
     assert units.duration(time_s) == text
+
+
+# -- times and energies -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "time_s"),
+    [
+        ("60s", 60),
+        ("90", 90),
+        ("500 ms", 0.5),
+        ("2min", 120),
+        ("5m", 300),
+        ("1h", 3600),
+        ("1.5 sec", 1.5),
+    ],
+)
+def test_a_time_is_read_in_the_unit_it_is_typed_in(text, time_s):
+    assert units.parse_seconds(text) == time_s
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-1s", "0s", "5 parsecs", "1d", "nan", "60S"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(QuestionError, match="is not a time"):
+        units.parse_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("energy_j", "text"),
+    [
+        (4.2e-7, "0.42 µJ"),
+        (0.00123, "1.23 mJ"),
+        (0.5, "500 mJ"),
+        (12.0, "12 J"),
+        (6120.0, "6.120 kJ"),
+    ],
+)
+def test_energy_is_shown_in_the_unit_a_person_would_choose(energy_j, text):
+    assert units.joules(energy_j) == text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptbench import waterfall
-from gptbench.report import caveats
+from gptbench.report import caveats, misgivings
 from gptbench.report import profiles as tables
 from gptbench.waterfall import apportion, percentages, reconciled
 
@@ -134,17 +134,13 @@ def test_what_is_run_again_is_a_part_of_its_own():
 
 
 def test_a_shape_that_was_slower_by_itself_reaches_what_it_reached_in_the_step():
-    quick = profiles.work(
-        "gemm", 30_000_000, calls=40, flops=profiles.MODEL_FLOPS, product=profiles.PRODUCT
-    )
-    assert parts(profiles.profile(quick)).get("context", 0) in range(-3, 4)
+    assert parts(DOUBTFUL["slower-alone"]).get("context", 0) in range(-3, 4)
 
 
 def test_a_step_faster_than_its_peak_is_flagged_and_not_hidden():
-    fast = profiles.work("gemm", 5_000_000, flops=profiles.MODEL_FLOPS, product=profiles.PRODUCT)
-    profile = profiles.profile(fast, step_ns=10_000_000)
-    assert "negative-part" in codes(profile)
-    assert sum(parts(profile).values()) == 10_000_000
+    found = parts(DOUBTFUL["negative-part"])
+    assert min(found["shape"], found["context"]) < 0
+    assert sum(found.values()) == 10_000_000
 
 
 def test_a_counting_credit_is_no_fault():
@@ -160,26 +156,26 @@ def test_without_a_peak_products_are_a_part_and_there_is_no_mfu():
     assert waterfall.published(profile, waterfall.derive(profile))["result"]["mfu"] is None
 
 
-@pytest.mark.parametrize(
-    ("profile", "code"),
-    [
-        (profiles.profile(profiles.work("other", 6_000_000)), "unexplained"),
-        (profiles.profile(plain_ns=(80_000_000,)), "profile-mismatch"),
-        (profiles.profile(launches=500, dropped=5), "dropped-records"),
-        (profiles.profile(), "flops-unseen"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_makes_a_waterfall_doubtful_is_said(profile, code):
-    found = [c for c in waterfall.derive(profile).caveats if c.code == code]
+FAST = profiles.work("gemm", 5_000_000, flops=profiles.MODEL_FLOPS, product=profiles.PRODUCT)
+QUICK = replace(FAST, ns=(30_000_000,), calls=40)
+DOUBTFUL = {
+    "negative-part": profiles.profile(FAST, step_ns=10_000_000),
+    "profile-mismatch": profiles.profile(plain_ns=(80_000_000,)),
+    "slower-alone": profiles.profile(QUICK),
+    "dropped-records": profiles.profile(launches=500, dropped=5),
+    "flops-unseen": profiles.profile(),
+    "unexplained": profiles.profile(profiles.work("other", 6_000_000)),
+}
+
+
+def test_every_misgiving_has_an_example_here():
+    assert tuple(DOUBTFUL) == tuple(misgivings.SENTENCES)
+
+
+@pytest.mark.parametrize("code", DOUBTFUL)
+def test_what_makes_a_waterfall_doubtful_is_said(code):
+    found = [c for c in waterfall.derive(DOUBTFUL[code]).caveats if c.code == code]
     assert [caveats.sentence(caveat) for caveat in found]
-
-
-def test_products_that_were_slower_by_themselves_are_doubted():
-    quick = profiles.work(
-        "gemm", 30_000_000, calls=40, flops=profiles.MODEL_FLOPS, product=profiles.PRODUCT
-    )
-    assert "slower-alone" in codes(profiles.profile(quick))
 
 
 def test_a_profile_without_fault_has_no_caveat():

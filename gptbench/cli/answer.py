@@ -18,6 +18,13 @@ def progress_bar() -> Any:
     return progress.bar(text.console(stderr=True))
 
 
+def overall_bar(total: int) -> Any:
+    """A bar on stderr over `total` points; see `report.progress.overall`."""
+    from gptbench.report import progress, text
+
+    return progress.overall(text.console(stderr=True), total)
+
+
 def show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> None:
     """Give stdout the answer in the form that was asked for."""
     if format is Format.json:
@@ -55,7 +62,7 @@ def show_results(format: Format, records: Sequence[Any], convention: Any) -> Non
         if rec.batch_search is not None:
             tables.append(results.probes(rec.batch_search))
             if rec.batch_search.curve:
-                tables.append(results.speeds(rec.batch_search, rec.workload))
+                tables.append(results.speeds(rec.batch_search, rec))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()

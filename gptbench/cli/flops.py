@@ -1,12 +1,11 @@
 """gptbench flops: of a preset or a config.json by arithmetic, of your own module by tracing."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gptbench import presets
+from gptbench import inputs, presets
 from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import (
     AttentionChoice,
@@ -14,34 +13,23 @@ from gptbench.cli.options import (
     BatchSize,
     CountedMode,
     CountedModeOption,
+    Depth,
     Devices,
     DtypeOption,
     Format,
     FormatOption,
     GradAccum,
+    InputDtype,
+    InputShape,
+    NamedInputs,
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
+    refuse,
 )
 from gptbench.config import ModelConfig, Workload, check_fits_context, parse_dtype, parse_lengths
 from gptbench.errors import EXIT_REGRESSED, QuestionError
 from gptbench.report import ledgers
-
-InputShape = Annotated[
-    str | None,
-    typer.Option(metavar="SHAPE", help="Give module:factory's forward this, such as 1x1024."),
-]
-InputDtype = Annotated[
-    str | None, typer.Option(metavar="TYPE", help="Of this type (default: int64, token ids).")
-]
-NamedInputs = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=SHAPE[:TYPE]", help="And this argument; may be repeated."),
-]
-Depth = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Show N levels of module:factory's tree (default: 3)."),
-]
 
 
 def command(
@@ -87,8 +75,8 @@ def command(
     Example: gptbench flops net:build --input-shape 1x1024
     """
     traced = _of_trace(input_shape, input_dtype, input, depth)
-    if ":" in model and not os.path.exists(model):  # noqa: PTH110, Path's raises for odd names
-        _refuse(
+    if inputs.is_target(model):
+        refuse(
             "is for presets",
             {
                 "-b": batch_size, "-t": seq_len, "--seq-lens": seq_lens, "--gpu": gpu,
@@ -102,7 +90,7 @@ def command(
 
         trace.answer(model, mode, format, traced)
         return
-    _refuse("is for a module:factory", traced)
+    refuse("is for a module:factory", traced)
     config = _model(model)
     lengths = () if seq_lens is None else parse_lengths(seq_lens)
     if lengths and seq_len:
@@ -180,10 +168,3 @@ def _of_trace(
         "--input": named or None,
         "--depth": depth,
     }
-
-
-def _refuse(why: str, options: dict[str, Any]) -> None:
-    """Raise QuestionError for the first option that was given."""
-    for option, value in options.items():
-        if value is not None:
-            raise QuestionError(f"{option} {why}.")

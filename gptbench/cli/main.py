@@ -30,8 +30,11 @@ COMMANDS = (
     "mfu",
     "throughput",
     "profile",
+    "compare",
+    "sweep",
     "calibrate",
     "report",
+    "schema",
 )
 
 # click's error for a wrong command line. Newer releases of typer carry a click of their own, so

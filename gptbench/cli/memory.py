@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gptbench import advice, models, room
+from gptbench import advice, inputs, models, room
 from gptbench import device as peaks
 from gptbench.cli.answer import show
 from gptbench.cli.options import (
@@ -19,12 +19,15 @@ from gptbench.cli.options import (
     Format,
     FormatOption,
     GradAccum,
-    ModelArgument,
+    InputDtype,
+    InputShape,
+    NamedInputs,
     OptimizerChoice,
     Pure,
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
+    refuse,
 )
 from gptbench.config import Workload, check_fits_context, parse_dtype
 from gptbench.errors import QuestionError
@@ -33,7 +36,12 @@ from gptbench.report import footprints
 
 
 def command(
-    model: ModelArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A preset, a .toml, a config.json, or your own module:factory."
+        ),
+    ],
     batch_size: BatchSize = None,
     seq_len: SeqLen = None,
     mode: CountedModeOption = CountedMode.train,
@@ -53,19 +61,59 @@ def command(
         DeviceChoice, typer.Option(help="Count the kernels of this (auto: cuda with --gpu).")
     ] = DeviceChoice.auto,
     devices: Devices = None,
+    input_shape: InputShape = None,
+    input_dtype: InputDtype = None,
+    input: NamedInputs = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Predict what a step holds in memory, when it holds most, and what would make room.
 
     Example: gptbench memory gpt2-xl -b 8 --dtype bf16 --gpu a100-sxm4-80gb
+
+    Example: gptbench memory net.py:build --input-shape 8x1024
     """
     if gpu and device is DeviceChoice.cpu:
         raise QuestionError(f"--gpu '{gpu}' and --device cpu contradict each other.")
-    config = models.load(model)
+    given = inputs.given(input_shape, input_dtype, input or ())
     allowed = room.limit(peaks.find(gpu, peaks.table(devices))) if gpu else None
     multiplied = parse_dtype(dtype or (allowed.dtype if allowed else "float32"))
     if pure and multiplied == "float32":
         raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
+    cuda = device is DeviceChoice.cuda or gpu is not None
+    if inputs.is_target(model):
+        refuse(
+            "is for presets",
+            {
+                "--seq-len": seq_len, "--attention": attention.value != "fused" or None,
+                "--recompute": recompute.value != "none" or None,
+                "--grad-accum": grad_accum > 1 or None,
+                "--optimizer": optimizer.value != "adamw" or None,
+                f"--mode {mode.value}": mode.value in ("prefill", "decode") or None,
+            },
+        )  # fmt: skip
+        from gptbench.cli import footprint
+
+        asked = footprint.Asked(
+            target=model,
+            inputs=given,
+            batch_size=batch_size,
+            work=Workload(
+                batch_size=1,
+                seq_len=1,
+                mode=mode.value,
+                dtype=multiplied,
+                autocast=multiplied != "float32" and not pure,
+                attention="own",
+                recompute="own",
+            ),
+            kind="cuda" if cuda else "cpu",
+            allowed=allowed,
+        )
+        footprint.answer(asked, format)
+        return
+    if given:
+        raise QuestionError("--input-shape and --input are for a module:factory.")
+    config = models.load(model)
     work = Workload(
         batch_size=batch_size or 1,
         seq_len=seq_len or config.n_ctx,
@@ -77,7 +125,6 @@ def command(
         grad_accum=grad_accum,
     )
     check_fits_context(config, work)
-    cuda = device is DeviceChoice.cuda or gpu is not None
     case = Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
     most = room.largest_batch(case, allowed) if allowed else None
     if most and batch_size is None:

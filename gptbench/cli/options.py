@@ -2,9 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from gptbench.errors import QuestionError
 
 
 class Format(StrEnum):
@@ -137,3 +139,10 @@ Devices = Annotated[
         metavar="FILE", envvar="GPTBENCH_DEVICES", help="Add rows of a CSV to the peak table."
     ),
 ]
+
+
+def refuse(why: str, options: dict[str, Any]) -> None:
+    """Raise QuestionError for the first option that was given."""
+    for option, value in options.items():
+        if value is not None:
+            raise QuestionError(f"{option} {why}.")

@@ -11,8 +11,8 @@ from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import Format, FormatOption
 from gptbench.cli.question import asking
 from gptbench.profiling import Profile
+from gptbench.question import Question
 from gptbench.report import caveats, modules, profiles
-from gptbench.throughput import Question
 from gptbench.waterfall import Waterfall
 
 

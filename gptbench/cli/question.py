@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gptbench import inputs
 from gptbench.cli.options import (
     AttentionChoice,
     AttentionOption,
@@ -22,21 +23,26 @@ from gptbench.cli.options import (
     Devices,
     DtypeOption,
     GradAccum,
+    InputDtype,
+    InputShape,
     Mode,
     ModeChoice,
+    NamedInputs,
     Pure,
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
 )
-from gptbench.throughput import Question
+from gptbench.question import Question
 
 
-def question(
+def typed(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="A preset, a .toml, a config.json (default: one to suit)."
+            metavar="[MODEL]",
+            help="A preset, a .toml, a config.json, or your own module:factory "
+            "(default: a preset to suit).",
         ),
     ] = None,
     gpu: Annotated[
@@ -67,11 +73,24 @@ def question(
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Time N steps (default: as many as fill 12 s)."),
+        typer.Option(
+            metavar="N", min=1, help="Time exactly N steps (default: until it is precise)."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="P", help="Until the median is known to P (default: 1%, CPU 2%)."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="For T at the most, such as 60s (default: 10 s, CPU 12 s)."),
     ] = None,
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Allow this much memory, such as 2GiB.")
     ] = None,
+    input_shape: InputShape = None,
+    input_dtype: InputDtype = None,
+    input: NamedInputs = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
@@ -87,6 +106,7 @@ def question(
     return Question(
         command=shlex.join(["gptbench", *sys.argv[1:]]),
         model=model,
+        inputs=inputs.given(input_shape, input_dtype, input or ()),
         gpu=gpu,
         device=device.value,
         auto_batch=auto_batch.value if auto_batch else None,
@@ -103,6 +123,8 @@ def question(
         grad_accum=grad_accum,
         compile=compile,
         steps=steps,
+        precision=precision,
+        time=time,
         memory_limit=memory_limit,
         data=data,
         peak=peak,
@@ -114,9 +136,9 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of a Question, which is its first argument, before its own."""
 
     def asked(**words: Any) -> None:
-        command(question(**{name: words.pop(name) for name in shared}), **words)
+        command(typed(**{name: words.pop(name) for name in shared}), **words)
 
-    shared = inspect.signature(question).parameters
+    shared = inspect.signature(typed).parameters
     own = list(inspect.signature(command).parameters.values())[1:]
     every = [*shared.values(), *own]
     asked.__doc__ = command.__doc__

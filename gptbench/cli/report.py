@@ -1,5 +1,6 @@
 """gptbench report."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from gptbench import conventions, metrics, record
 from gptbench.cli.answer import show_results, write_reports
 from gptbench.cli.options import ConventionOption, Format, FormatOption
+from gptbench.report import exports
 
 
 def command(
@@ -18,6 +20,12 @@ def command(
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="Write result.csv and report.html there."),
     ] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=FILE", help="Write FILE for a dashboard: github=FILE or bencher=FILE."
+        ),
+    ] = None,
     convention: ConventionOption = "exact",
     format: FormatOption = Format.table,
 ) -> None:
@@ -27,7 +35,11 @@ def command(
     """
     counted = conventions.named(convention)
     folder = record.output_folder(out) if out else None
+    exported = tuple(map(exports.parse, export or ()))
     records = [metrics.with_current_peak(record.read(path)) for path in files]
     if folder is not None:
         write_reports(folder, records, counted)
+    for kind, path in exported:
+        record.write_whole(path, record.dump_json(exports.KINDS[kind](records, counted)))
+        print(f"Wrote {path}.", file=sys.stderr)
     show_results(format, records, counted)

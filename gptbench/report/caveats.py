@@ -1,6 +1,8 @@
 """Every sentence of warning: what the matter is, with its numbers, then what to do about it."""
 
-from gptbench.metrics import FEW_STEPS, Caveat
+from gptbench.metrics import FEW_STEPS
+from gptbench.report import doubts, misgivings
+from gptbench.trust import Caveat
 from gptbench.units import grouped, percent
 
 CODES = (
@@ -11,19 +13,22 @@ CODES = (
     "over-achievable",
     "stalls",
     "outliers",
+    "uncounted",
     "early-stop",
     "few-steps",
-    "negative-part",
-    "profile-mismatch",
-    "slower-alone",
-    "dropped-records",
-    "flops-unseen",
-    "unexplained",
+    *doubts.SENTENCES,
+    *misgivings.SENTENCES,
 )
 
 
 def sentence(caveat: Caveat) -> str:
     """The caveat for a person. Raises ValueError for a code that has no sentence."""
+    doubt = doubts.SENTENCES.get(caveat.code) or misgivings.SENTENCES.get(caveat.code)
+    return doubt(caveat.values) if doubt is not None else _of_the_result(caveat)
+
+
+def _of_the_result(caveat: Caveat) -> str:  # noqa: C901, one case a code
+    """What the numbers themselves say."""
     match caveat:
         case Caveat("peak-unknown", {"reason": reason}):
             text = (
@@ -66,6 +71,12 @@ def sentence(caveat: Caveat) -> str:
                 "by over three interquartile ranges. They are kept in every number; if there are "
                 "many, measure again on a quieter machine."
             )
+        case Caveat("uncounted", {"operators": operators}):
+            text = (
+                f"Nobody knows how many FLOPs these operators of the module cost: {operators}. MFU "
+                "and HFU leave them out, and are too low by as much. Register a formula with "
+                "torch.utils.flop_counter.register_flop_formula."
+            )
         case Caveat("early-stop", {"flops": skipped, "hfu": hfu}):
             text = (
                 "HFU counts what is recomputed whole, as papers do. PyTorch's checkpoint leaves "
@@ -77,49 +88,6 @@ def sentence(caveat: Caveat) -> str:
             text = (
                 f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
-            )
-        case _:
-            return _of_profile(caveat)
-    return text
-
-
-def _of_profile(caveat: Caveat) -> str:
-    """The caveat of a profile."""
-    match caveat:
-        case Caveat("negative-part", {"part": part, "share": share}):
-            text = (
-                f"The part {str(part)!r} is {percent(float(share))} below zero: the step was faster "
-                "than its peak allows. The FLOPs or the peak are wrong, or the machine was slower "
-                "while the peak was measured; measure again on a quiet one."
-            )
-        case Caveat("profile-mismatch", {"overhead": overhead}):
-            more = "more" if float(overhead) > 0 else "less"
-            text = (
-                f"Steps took {percent(abs(float(overhead)))} {more} time with the profiler than "
-                "without. The parts are scaled to the step without it; on a quiet machine they "
-                "need less of that."
-            )
-        case Caveat("slower-alone", {"share": share}):
-            text = (
-                f"Products that take {percent(float(share))} of the products' time were slower by "
-                "themselves than in the step, so that nothing is known of what they lose in it: "
-                "something else ran while they were timed. Measure again on a quiet machine."
-            )
-        case Caveat("dropped-records", {"dropped": dropped, "launches": launches}):
-            text = (
-                f"The profiler lost {dropped} of {launches} kernels: their time is counted as "
-                "idle. Profile fewer steps with --steps, or a smaller model."
-            )
-        case Caveat("flops-unseen", {"seen": seen, "model": model}):
-            text = (
-                f"The profiler saw products of {grouped(int(seen))} model FLOPs, and the model has "
-                f"{grouped(int(model))}. Compiled code hides some of them: their time is in the "
-                "parts of matrix products, but not in the table of shapes."
-            )
-        case Caveat("unexplained", {"share": share, "operator": operator}):
-            text = (
-                f"{percent(float(share))} of the step went into operators of no known class, most "
-                f"of it into {str(operator)!r}. Nothing says what they should take."
             )
         case _:
             raise ValueError(f"no sentence for the caveat {caveat.code!r}")

@@ -3,13 +3,17 @@
 from collections.abc import Iterable
 
 from gptbench.advice import Advice
+from gptbench.config import Workload
 from gptbench.memory import Case, Component, Footprint, Moment
+from gptbench.own import OwnModule
+from gptbench.record import Traced, TracedFootprint
 from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table
 from gptbench.room import Limit
 from gptbench.units import gib, grouped
 
 PREDICTED = "Predicted by arithmetic, not measured."
+TRACED = "Predicted by running the step on tensors without numbers, not measured."
 KERNELS = {
     "cpu": "Kernels of a CPU.",
     "cuda": "Kernels of CUDA; the driver's own memory comes on top.",
@@ -130,6 +134,29 @@ def advice(found: tuple[Advice, ...], batch_size: int) -> Table:
             *batch,
         ),
         rows=tuple(rows),
+    )
+
+
+def traced(
+    module: OwnModule, work: Workload, found: Traced, held: TracedFootprint, kernels: str
+) -> Table:
+    """What a step of someone's own module holds, and the most at once."""
+    trained = f"{grouped(found.trainable)} of {grouped(found.parameters)} numbers"
+    rows: list[tuple[Cell, ...]] = [
+        ("parameters", f"{grouped(found.parameters)} numbers", size(held.parameters)),
+        ("buffers", "", size(held.buffers)),
+        ("gradients", trained, size(held.gradients)),
+        ("optimizer", "adamw", size(held.optimizer)),
+        ("inputs", "of one batch", size(held.inputs)),
+        ("activations", "what autograd keeps of the forward pass", size(held.activations)),
+    ]
+    known = [row for row in rows if row[-1] != DASH]
+    return Table(
+        title=f"{module.name}, {words.own(module, work)}: {gib(held.peak_bytes)} at the peak",
+        columns=(Column("kept"), Column("of"), Column("in all", right=True, unit="bytes")),
+        rows=(*known, ("total", f"at the peak, in {held.peak_at}", size(held.peak_bytes))),
+        notes=(f"{TRACED} {KERNELS[kernels]}",),
+        total_rows=1,
     )
 
 

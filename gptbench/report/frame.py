@@ -1,8 +1,9 @@
 """Records as one tidy pandas frame: a row a measurement, base units, empty where unknown."""
 
 import hashlib
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,16 +23,16 @@ COLUMNS: dict[str, str] = {
     "mode": "train or forward",
     "device": "the device's name as its driver reports it",
     "dtype": "number format that the matrix products multiplied in",
-    "attention": "fused or math",
-    "recompute": "what the backward pass ran again: none, attention or block",
+    "attention": "fused or math; own is as the model's own code has it",
+    "recompute": "what the backward pass ran again: none, attention, block or own",
     "grad_accum": "batches whose gradients a step adds up",
     "compile": "whether torch.compile was used",
     "batch_size": "sequences a batch",
-    "seq_len": "tokens a sequence",
+    "seq_len": "tokens a sequence; 1 where samples are counted",
     "parameters": "parameters of the model",
     "convention": "how FLOPs were counted",
     "metric": "what was measured or counted",
-    "stat": "median, window, sample (one timed step), max, largest, exact, or curve (a batch size tried)",
+    "stat": "median, window, sample (one timed step), first, max, largest, exact, or curve (a batch size tried)",
     "step": "number of the timed step from 1; empty unless stat is sample",
     "value": "the value in `unit`; empty where it is unknown",
     "low": "lower end of the interval; of a curve the slowest round",
@@ -53,7 +54,11 @@ def measurements(
     records: Sequence[Record], samples: bool = True, convention: Convention = EXACT
 ) -> pd.DataFrame:
     """Every derived number of the records, and with `samples` every timed step."""
-    rows = [row for rec in records for row in _rows(rec, samples, convention)]
+    return of_rows([row for rec in records for row in _rows(rec, samples, convention)])
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame of these columns, empty where a row says nothing."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     kinds = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
     return frame.astype(kinds)
@@ -66,6 +71,13 @@ def csv_text(frame: pd.DataFrame) -> str:
         if pd.api.types.is_string_dtype(safe[name]):
             safe[name] = safe[name].str.replace(_FORMULA, "'", regex=True)
     return safe.to_csv(index=False, lineterminator="\n")
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The frame as a Parquet file. Raises ImportError where pyarrow is missing."""
+    file = io.BytesIO()
+    frame.to_parquet(file, engine="pyarrow", index=False)
+    return file.getvalue()
 
 
 def _rows(rec: Record, samples: bool, convention: Convention) -> Iterator[dict[str, Any]]:
@@ -96,7 +108,7 @@ def _shared(rec: Record, found: Metrics) -> dict[str, Any]:
         "compile": rec.workload.compile,
         "batch_size": rec.workload.batch_size,
         "seq_len": rec.workload.seq_len,
-        "parameters": found.parameters.total,
+        "parameters": found.parameters["total"],
         "convention": found.convention.key,
         "gptbench_version": rec.gptbench_version,
         "started_at": rec.started_at,
@@ -107,15 +119,19 @@ def _derived(rec: Record, found: Metrics) -> Iterator[dict[str, Any]]:
     window = {"n": found.step_time_s.n}
     search = rec.batch_search
     largest = None if search is None else search.max_batch_size
-    yield _estimate("tokens_per_s", found.tokens_per_s, "token/s")
-    yield _row("tokens_per_s", "window", found.window_tokens_per_s, "token/s") | window
+    unit = rec.model.unit
+    yield _estimate("tokens_per_s", found.tokens_per_s, f"{unit}/s")
+    yield _row("tokens_per_s", "window", found.window_tokens_per_s, f"{unit}/s") | window
     yield _estimate("step_time_s", found.step_time_s, "s")
     yield _row("mfu", "window", found.mfu, "1") | window
     yield _row("hfu", "window", found.hfu, "1") | window
     yield _row("achievable_mfu", "window", found.achievable_mfu, "1") | window
     yield _row("peak_memory_bytes", "max", rec.measurement.peak_memory_bytes, "B")
+    yield _row("first_step_s", "first", found.first_step_s, "s")
+    per_token_j = None if found.energy is None else found.energy.per_token_j
+    yield _row("energy_per_token_j", "window", per_token_j, "J/token") | window
     yield _row("max_batch_size", "largest", largest, "1")
-    yield _row("flops_per_token", "exact", found.flops_per_token, "FLOP/token")
+    yield _row("flops_per_token", "exact", found.flops_per_token, f"FLOP/{unit}")
 
 
 def _curve(rec: Record) -> Iterator[dict[str, Any]]:
@@ -124,7 +140,8 @@ def _curve(rec: Record) -> Iterator[dict[str, Any]]:
         speed = curve.tokens_per_s(point, rec.workload)
         size = {"batch_size": point.batch_size, "n": speed.n}
         bounds = {"low": speed.low, "high": speed.high}
-        yield _row("tokens_per_s", "curve", speed.median, "token/s") | bounds | size
+        rate = _row("tokens_per_s", "curve", speed.median, f"{rec.model.unit}/s")
+        yield rate | bounds | size
         yield _row("peak_memory_bytes", "curve", point.peak_memory_bytes, "B") | size
 
 

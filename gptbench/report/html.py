@@ -6,13 +6,14 @@ is from. The page is whole without its script, which sorts tables and switches t
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gptbench import calibrated, metrics
+from gptbench import calibrated, flops, metrics
 from gptbench.calibrated import Calibration
+from gptbench.config import ModelConfig, Workload
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
 from gptbench.profiling import Profile
@@ -27,15 +28,20 @@ from gptbench.report import (
     profiles,
     results,
     rooflines,
+    surroundings,
+    traces,
     waterfalls,
     words,
 )
 from gptbench.report.table import DASH, Table
-from gptbench.units import gib, percent, seconds, si
+from gptbench.units import gib, joules, percent, seconds, si
 from gptbench.waterfall import Waterfall, useful_share
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
+
+# A result with its charts takes about 45 kB: so many stay far below what a browser shows at once.
+MOST_VIEWS = 40
 
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -78,27 +84,45 @@ class View:
     caveats: tuple[str, ...]
     charts: tuple[Chart, ...]
     result: Table
+    surroundings: Table | None
     provenance: Table
     command: str
 
 
-def page(records: Sequence[Record], convention: Convention = EXACT) -> str:
-    """The whole page for at least one record; the same records give the same bytes."""
+def page(
+    records: Sequence[Record], convention: Convention = EXACT, missing: Table | None = None
+) -> str:
+    """The whole page for at least one record; the same records give the same bytes.
+
+    `missing` are results that were asked for and are not there. Of many records the page has all
+    numbers, and the charts of the first.
+    """
     derived = [metrics.derive(rec, convention) for rec in records]
     pairs = list(zip(records, derived, strict=True))
-    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs, 1)]
+    views = [_view(f"r{i}", *pair) for i, pair in enumerate(pairs[:MOST_VIEWS], 1)]
     several = len(records) > 1
     samples = sum(len(rec.measurement.step_ns) for rec in records) <= MOST_SAMPLES
     text = frame.csv_text(frame.measurements(records, samples, convention))
     return _PAGES.get_template("report.html.j2").render(
         title=f"{len(records)} results" if several else views[0].title,
         summary=_summary_of_all(pairs) if several else views[0].summary,
-        comparison=results.comparison(records, derived) if several else None,
+        comparison=_side_by_side(records, derived) if several else None,
+        missing=missing,
         views=views,
         csv=base64.b64encode(text.encode()).decode(),
         csv_has_samples=samples,
         version=records[0].gptbench_version,
     )
+
+
+def _side_by_side(records: Sequence[Record], derived: Sequence[Metrics]) -> Table:
+    table = results.comparison(records, derived)
+    if len(records) <= MOST_VIEWS:
+        return table
+    limit = (
+        f"The first {MOST_VIEWS} are shown one by one below; 'gptbench report' makes a page of any."
+    )
+    return replace(table, notes=(*table.notes, limit))
 
 
 def _view(name: str, rec: Record, found: Metrics) -> View:
@@ -107,12 +131,13 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{words.workload(rec.workload)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{words.setting(rec)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
         charts=_charts(rec, found, f"{name}-"),
         result=results.result(rec, found),
+        surroundings=surroundings.table(rec),
         provenance=results.provenance(rec),
         command=rec.command,
     )
@@ -127,7 +152,8 @@ def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"{rec.model.name} {does} at {speed} tokens/s on one {rec.device.name}, {_use(rec, found)}."
+        f"{rec.model.name} {does} at {speed} {words.rate(rec)} on one {rec.device.name}, "
+        f"{_use(rec, found)}."
     )
 
 
@@ -147,7 +173,7 @@ def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
     rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"The most tokens/s of {len(pairs)} results: {speed}, by {rec.model.name} on one "
+        f"The most {words.rate(rec)} of {len(pairs)} results: {speed}, by {rec.model.name} on one "
         f"{rec.device.name}, {_use(rec, found)}."
     )
 
@@ -158,7 +184,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     median = results.rate(found.tokens_per_s.median)
     numbers = [
         Number(
-            "tokens/s",
+            words.rate(rec),
             results.rate(found.window_tokens_per_s),
             f"over the whole window. Median step {median}, "
             f"{results.interval(found.tokens_per_s, results.rate)}",
@@ -190,6 +216,10 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
                 against,
             )
         )
+    if found.energy is not None:
+        used = found.energy
+        detail = f"{used.mean_w:.0f} W in the mean of the window"
+        numbers.append(Number(f"energy per {rec.model.unit}", joules(used.per_token_j), detail))
     if search is not None:
         certified = results.certificate(search)
         numbers.append(Number("largest batch", f"{search.max_batch_size:,}", certified))
@@ -211,32 +241,51 @@ def _charts(rec: Record, found: Metrics, within: str) -> tuple[Chart, ...]:
             "number; the scale does not begin at zero.",
             results.steps(rec),
         ),
-        Chart(
-            "Where the FLOPs are",
-            plot.components(rec.model, rec.workload, within),
-            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
-            ledgers.ledger(rec.model, rec.workload),
-        ),
+        _where_the_flops_are(rec, within),
     ]
     search = rec.batch_search
     if search is not None and search.curve:
         speeds = Chart(
             "Speed of each batch size",
-            plot.speed_curve(search, rec.workload, within),
+            plot.speed_curve(search, rec, within),
             "A point is the median of its rounds, each in a process of its own; the bar behind it "
             "goes from the slowest to the fastest.",
-            results.speeds(search, rec.workload),
+            results.speeds(search, rec),
         )
         charts.insert(2, speeds)
     if search is not None:
         tried = Chart(
             "Batch size",
-            plot.batch_curve(search, rec.workload, within),
-            "A point is one trial in a process of its own; a cross is one that ran out of memory.",
+            plot.batch_curve(search, rec, within),
+            "A point is one trial in a process of its own; a cross is one that did not fit.",
             results.probes(search),
         )
         charts.insert(2, tried)
     return tuple(chart for chart in charts if chart.svg)
+
+
+def _where_the_flops_are(rec: Record, within: str) -> Chart:
+    """By matrix product of a preset, by operator of what was traced."""
+    heading = "Where the FLOPs are"
+    if isinstance(rec.model, ModelConfig):
+        return Chart(
+            heading,
+            plot.components(_products(rec.model, rec.workload), within),
+            "Forward FLOPs by matrix product; a backward pass costs twice as much in each.",
+            ledgers.ledger(rec.model, rec.workload),
+        )
+    assert rec.traced is not None
+    costly = [(o.operator, o.forward) for o in rec.traced.operators if o.forward]
+    return Chart(
+        heading,
+        plot.components(costly, within),
+        "Forward FLOPs by operator, as a trace of the step counted them.",
+        traces.operators(rec.traced),
+    )
+
+
+def _products(model: ModelConfig, work: Workload) -> list[tuple[str, int]]:
+    return [(row.name, row.flops) for row in flops.matmuls(model, work)]
 
 
 # -- the page of a calibration ------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Tables for GitHub: aligned in the source too, with nothing in a cell taken for markup."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gptbench.report.table import Cell, Column, Table
 
@@ -28,6 +30,24 @@ def render(table: Table) -> str:
     lines = [_line(row, table.columns, widths) for row in (header, tuple(rules), *body)]
     blocks = [f"### {escape(table.title)}", "\n".join(lines), *map(escape, table.notes)]
     return "\n\n".join(blocks) + "\n"
+
+
+def bounded(table: Table, most_bytes: int) -> str:
+    """The table with as many of its first rows as fit, and a line that says how many do not.
+
+    Titles and notes count; a summary that is too long is refused whole by who shows it.
+    """
+    whole = render(table)
+    if len(whole.encode()) <= most_bytes:
+        return whole
+
+    def cut(kept: int) -> str:
+        omitted = f"{len(table.rows) - kept:,} more rows are omitted here."
+        return render(replace(table, rows=table.rows[:kept], notes=(omitted, *table.notes)))
+
+    fitting = range(len(table.rows))
+    kept = bisect_right(fitting, most_bytes, key=lambda n: len(cut(n).encode())) - 1
+    return cut(max(0, kept))
 
 
 def _bold(cell: Cell) -> str:

@@ -9,8 +9,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gptbench import curve, flops, stats
-from gptbench.config import ModelConfig, Workload
+from gptbench import curve, stats
 from gptbench.metrics import Metrics
 from gptbench.record import BatchSearch, CurvePoint, Probe, Record
 from gptbench.report.figures import (
@@ -61,15 +60,16 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
         return svg(figure, f"{within}steps", "Time of each step", text)
 
 
-def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
-    """Tokens/s and memory over the batch sizes that were tried, with the limit and what failed."""
+def batch_curve(search: BatchSearch, rec: Record, within: str = "") -> str:
+    """Speed and memory over the batch sizes that were tried, with the limit and what failed."""
     fits = sorted((p for p in search.probes if p.fits), key=lambda p: p.batch_size)
     fails = [p.batch_size for p in search.probes if not p.fits]
     with style():
         figure, (speed, memory) = figure_of(2.9, panels=2)
         timed = [(p.batch_size, p.step_ns / 1e9) for p in fits if p.step_ns]
+        work = rec.workload
         rates = [(size, work.with_batch(size).tokens / step_s) for size, step_s in timed]
-        _speed_panel(speed, rates, "tokens/s, one step each")
+        _speed_panel(speed, rates, f"{rec.model.unit}s/s, one step each")
         _memory_panel(memory, _memories(fits), search.limit_bytes)
         for axes in (speed, memory):
             _edge(axes, max(p.batch_size for p in search.probes), fails)
@@ -78,16 +78,16 @@ def batch_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
         return svg(figure, f"{within}batch", "Speed and memory over the batch size", text)
 
 
-def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
-    """Tokens/s and memory over the batch sizes that were timed; empty where none were."""
+def speed_curve(search: BatchSearch, rec: Record, within: str = "") -> str:
+    """Speed and memory over the batch sizes that were timed; empty where none were."""
     if not search.curve:
         return ""
     used = curve.chosen(search.curve)
-    found = [(p.batch_size, curve.tokens_per_s(p, work)) for p in search.curve]
+    found = [(p.batch_size, curve.tokens_per_s(p, rec.workload)) for p in search.curve]
     with style():
         figure, (speed, memory) = figure_of(2.9, panels=2)
         rates = [(size, rate.median) for size, rate in found]
-        _speed_panel(speed, rates, "tokens/s, median round")
+        _speed_panel(speed, rates, f"{rec.model.unit}s/s, median round")
         speed.vlines(
             [size for size, _ in found],
             [rate.low for _, rate in found],
@@ -103,7 +103,8 @@ def speed_curve(search: BatchSearch, work: Workload, within: str = "") -> str:
             _edge(axes, max(size for size, _ in rates), ())
         text = (
             f"{len(found)} batch sizes timed; {used} is the smallest within "
-            f"{percent(curve.ALIKE, 0)} of the fastest, {si(max(r for _, r in rates))} tokens/s."
+            f"{percent(curve.ALIKE, 0)} of the fastest, {si(max(r for _, r in rates))} "
+            f"{rec.model.unit}s/s."
         )
         return svg(figure, f"{within}speed", "Speed and memory of the batch sizes timed", text)
 
@@ -130,26 +131,27 @@ def mfu_bar(rec: Record, metrics: Metrics, within: str = "") -> str:
         return svg(figure, f"{within}mfu", "Where the peak went", f"Of the device's peak: {words}.")
 
 
-def components(model: ModelConfig, work: Workload, within: str = "") -> str:
-    """Share of the forward FLOPs that each kind of matrix product takes."""
-    rows = flops.matmuls(model, work)
-    total = flops.forward_flops(rows)
+def components(rows: Sequence[tuple[str, int]], within: str = "") -> str:
+    """Share of the forward FLOPs that each (kind of matrix product, FLOPs) takes; empty of none."""
+    total = sum(flops for _, flops in rows)
+    if not total:
+        return ""
     with style():
         figure, (axes,) = figure_of(0.34 * len(rows) + 0.2)
         axes.set_position((0.15, 0.02, 0.66, 0.96))
         at = range(len(rows))
-        axes.barh(at, [row.flops / total for row in rows], height=0.62, color=ACCENT)
-        for i, row in enumerate(rows):
-            label = f"{percent(row.flops / total)}, {si(row.flops)}"
-            note(axes, label, (row.flops / total, i), (6, 0), va="center")
-        axes.set_yticks(at, [row.name for row in rows])
+        axes.barh(at, [flops / total for _, flops in rows], height=0.62, color=ACCENT)
+        for i, (_, flops) in enumerate(rows):
+            label = f"{percent(flops / total)}, {si(flops)}"
+            note(axes, label, (flops / total, i), (6, 0), va="center")
+        axes.set_yticks(at, [name for name, _ in rows])
         axes.invert_yaxis()
         axes.set_xticks([])
         axes.spines[["bottom"]].set_visible(False)
         axes.tick_params(length=0)
-        largest = max(rows, key=lambda row: row.flops)
-        share = percent(largest.flops / total)
-        text = f"The largest of {len(rows)} kinds is {largest.name} with {share} of {si(total)}."
+        largest, most = max(rows, key=lambda row: row[1])
+        share = percent(most / total)
+        text = f"The largest of {len(rows)} kinds is {largest} with {share} of {si(total)}."
         return svg(figure, f"{within}components", "FLOPs of a forward pass by matrix product", text)
 
 

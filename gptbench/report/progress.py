@@ -4,8 +4,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress_bar import ProgressBar
+from rich.table import Column
 from rich.text import Text
 
 # What is being done, and the seconds it is expected to take; 0 where nobody knows.
@@ -37,6 +46,50 @@ def bar(console: Console) -> Iterator[Update]:
             shown.add_task(doing, total=expected_s or None)
 
         yield update
+
+
+@contextmanager
+def overall(console: Console, total: int) -> Iterator[Callable[[int, str, float], None]]:
+    """A bar over `total` points that takes (points done, what is being done, seconds to the end).
+
+    Silent where nobody watches. What is printed meanwhile appears above it.
+    """
+    if not console.is_terminal:
+        yield lambda _done, _doing, _left_s: None
+        return
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _ToTheEnd(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+    )
+    with Progress(
+        *columns, console=console, transient=True, refresh_per_second=REFRESHES_PER_S
+    ) as shown:
+        task = shown.add_task("", total=total, ends_at=None)
+
+        def update(done: int, doing: str, left_s: float) -> None:
+            ends_at = shown.get_time() + left_s if left_s else None
+            shown.update(task, completed=done, description=doing, ends_at=ends_at)
+
+        yield update
+
+
+class _ToTheEnd(ProgressColumn):
+    """The time until all is done, once it can be said."""
+
+    def render(self, task: Task) -> Text:
+        if task.fields["ends_at"] is None:
+            return Text("")
+        left_s = max(0.0, task.fields["ends_at"] - task.get_time())
+        return Text(f"about {_coarsely(left_s)} left")
+
+
+def _coarsely(time_s: float) -> str:
+    """'40 s', '12 min', '3.5 h': no more digits than an estimate has."""
+    if time_s < 90:
+        return f"{time_s:.0f} s"
+    return f"{time_s / 60:.0f} min" if time_s < 5400 else f"{time_s / 3600:.1f} h"
 
 
 class _ExpectedBar(BarColumn):

@@ -1,10 +1,10 @@
 """The table of `gptbench mfu`, and a sentence for everything that can be wrong with its numbers."""
 
-from gptbench.metrics import Caveat
 from gptbench.published import Answer
 from gptbench.report import caveats
 from gptbench.report.results import rate
 from gptbench.report.table import Cell, Column, Quantity, Table, scaled, share
+from gptbench.trust import Caveat
 from gptbench.units import duration, percent, si
 from gptbench.utilization import Reading, Setting
 

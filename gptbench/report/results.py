@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from gptbench import curve
-from gptbench.config import Workload
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
 from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
 from gptbench.stats import Interval
-from gptbench.units import gib, grouped, percent, seconds, si
+from gptbench.units import gib, grouped, joules, percent, seconds, si
 
 _KINDS = {"cuda": "GPU", "cpu": "CPU"}
 
@@ -32,7 +31,9 @@ def by_convention(name: str, metrics: Metrics) -> str:
     return name if metrics.convention is EXACT else f"{name} ({metrics.convention.key})"
 
 
-def _counted(metrics: Metrics) -> str:
+def _counted(rec: Record, metrics: Metrics) -> str:
+    if rec.traced is not None:
+        return "every product that a trace of the step saw, attention in full"
     if metrics.convention is EXACT:
         return "every matrix product, attention in full"
     return f"{metrics.convention.formula}, as {metrics.convention.key} counts"
@@ -45,12 +46,12 @@ def result(rec: Record, metrics: Metrics) -> Table:
     steps = len(taken.step_ns)
     rows: list[tuple[Cell, ...]] = [
         (
-            "tokens/s",
+            words.rate(rec),
             Quantity(metrics.window_tokens_per_s, rate(metrics.window_tokens_per_s)),
-            f"all tokens over all wall time: {steps} steps in {window}",
+            f"all {rec.model.unit}s over all wall time: {steps} steps in {window}",
         ),
         (
-            "tokens/s, median step",
+            f"{words.rate(rec)}, median step",
             Quantity(metrics.tokens_per_s.median, rate(metrics.tokens_per_s.median)),
             interval(metrics.tokens_per_s, rate),
         ),
@@ -59,29 +60,97 @@ def result(rec: Record, metrics: Metrics) -> Table:
             Quantity(metrics.step_time_s.median, seconds(metrics.step_time_s.median)),
             interval(metrics.step_time_s, seconds),
         ),
+        (
+            "precision",
+            Quantity(metrics.precision, f"±{percent(metrics.precision)}"),
+            _ended(rec),
+        ),
         *_utilization(rec, metrics),
         (
-            "model FLOPs per token",
+            f"model FLOPs per {rec.model.unit}",
             scaled(metrics.flops_per_token),
-            _counted(metrics),
+            _counted(rec, metrics),
         ),
         ("peak memory", known(taken.peak_memory_bytes, gib), _memory_words(rec)),
+        *_energy(rec, metrics),
     ]
+    if metrics.first_step_s is not None:
+        rows.append(("first step", known(metrics.first_step_s, seconds), _start(rec)))
     if search is not None:
         rows.append(("largest batch", count(search.max_batch_size), certificate(search)))
         if search.curve:
             why = "the smallest within 1% of the fastest"
             rows.append(("fastest batch", count(curve.chosen(search.curve)), why))
     rows += [
-        ("parameters", count(metrics.parameters.total), rec.model.name),
+        ("parameters", count(metrics.parameters["total"]), _architecture(rec)),
         ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
-        ("workload", rec.workload.mode, words.workload(rec.workload).partition(", ")[2]),
+        ("workload", rec.workload.mode, words.setting(rec).partition(", ")[2]),
     ]
     return Table(
         title=f"{rec.model.name} on {rec.device.name}",
         columns=(Column("quantity"), Column("value", right=True), Column("how", wraps=True)),
         rows=tuple(rows),
+        notes=_notes(rec),
     )
+
+
+def _ended(rec: Record) -> str:
+    """What the half-width is of, and why there are no more steps."""
+    taken = rec.measurement
+    why = {
+        "converged": "as was asked for",
+        "plateau": "more steps no longer help",
+        "budget": "the time was over",
+    }.get(taken.stop, taken.stop)
+    asked = ""
+    if taken.precision_asked is not None and taken.stop != "converged":
+        asked = f", of {percent(taken.precision_asked)} asked for"
+    return f"half of the median's 99% within-run interval{asked}: {why}"
+
+
+def _start(rec: Record) -> str:
+    """What came before the window."""
+    taken = rec.measurement
+    said = ["before the window"]
+    if taken.build_ns is not None:
+        said.append(f"the model was built in {seconds(taken.build_ns / 1e9)}")
+    if taken.compile_ns is not None:
+        said.append(f"compiled in {seconds(taken.compile_ns / 1e9)}")
+    warmup = f"{len(taken.warmup_ns)} steps warmed up"
+    said.append(
+        {"steady": f"{warmup} until steady", "time": f"{warmup}, for as long as allowed"}.get(
+            taken.warmup_stop, warmup
+        )
+    )
+    return ", ".join(said)
+
+
+def _energy(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
+    used = metrics.energy
+    if used is None:
+        return []
+    error = "" if used.relative_error is None else f", ±{percent(used.relative_error)}"
+    how = f"{used.mean_w:.0f} W in the mean, {used.tokens_per_j:.4g} {rec.model.unit}s per joule{error}"
+    return [
+        (f"energy per {rec.model.unit}", Quantity(used.per_token_j, joules(used.per_token_j)), how)
+    ]
+
+
+def _architecture(rec: Record) -> str:
+    """What the parameters are of."""
+    found = rec.traced
+    if found is None:
+        return rec.model.name
+    return f"{found.total.class_name}, {grouped(found.trainable)} trainable"
+
+
+def _notes(rec: Record) -> tuple[str, ...]:
+    """What was done with someone's own module that nobody asked for."""
+    found = rec.traced
+    if found is None:
+        return ()
+    ends = f"The step ends in the {found.loss}." if found.loss.startswith(("next", "mean")) else ""
+    return tuple(note for note in (ends, *found.notes) if note)
 
 
 def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
@@ -116,7 +185,8 @@ def _memory_words(rec: Record) -> str:
     if rec.measurement.peak_memory_bytes is None:
         return "unknown: the system does not tell"
     if rec.device.kind == "cuda":
-        return "held by the caching allocator"
+        reserved = rec.measurement.reserved_memory_bytes
+        return f"of tensors; the allocator held {gib(reserved)}" if reserved else "of tensors"
     return "of the process, above its size at the start"
 
 
@@ -125,7 +195,10 @@ def certificate(search: BatchSearch) -> str:
     size, limit = search.max_batch_size, f"{gib(search.limit_bytes)} ({search.limit_source})"
     if search.stopped_by == "largest asked for":
         return f"{size} ran within {limit}; no larger one was asked for"
-    certified = f"{size} ran and {size + search.multiple} did not, within {limit}"
+    over = size + search.multiple
+    certified = f"{size} ran and {over} did not, within {limit}"
+    if search.stopped_by == "hung":
+        certified = f"{size} ran within {limit}; {over} hung and was ended"
     return certified if search.multiple == 1 else f"of multiples of {search.multiple}, {certified}"
 
 
@@ -156,9 +229,9 @@ def _probe(probe: Probe) -> tuple[Cell, ...]:
     )
 
 
-def speeds(search: BatchSearch, work: Workload) -> Table:
+def speeds(search: BatchSearch, rec: Record) -> Table:
     """The speed of each batch size that was timed, and which of them is used."""
-    found = {p.batch_size: curve.tokens_per_s(p, work) for p in search.curve}
+    found = {p.batch_size: curve.tokens_per_s(p, rec.workload) for p in search.curve}
     best, used = max(speed.median for speed in found.values()), curve.chosen(search.curve)
     again = [curve.spread(p) for p in search.curve if len(p.rounds) > 1]
     notes = [f"{used} is the smallest within {percent(curve.ALIKE, 0)} of the fastest."]
@@ -176,7 +249,7 @@ def speeds(search: BatchSearch, work: Workload) -> Table:
         title=f"Speed by batch size: {used} is used",
         columns=(
             Column("batch size", right=True),
-            Column("tokens/s", right=True),
+            Column(words.rate(rec), right=True),
             Column("of best", right=True),
             Column("slowest", right=True),
             Column("fastest", right=True),
@@ -233,7 +306,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
         (
             rec.model.name,
             rec.device.name,
-            words.workload(rec.workload),
+            words.setting(rec),
             Quantity(found.window_tokens_per_s, rate(found.window_tokens_per_s)),
             known(found.mfu, percent),
             Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
@@ -247,7 +320,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
             Column("model"),
             Column("device", wraps=True),
             Column("workload", wraps=True),
-            Column("tokens/s", right=True),
+            Column(" or ".join(dict.fromkeys(map(words.rate, records))), right=True),
             Column(by_convention("MFU", results[0]), right=True),
             Column("step time", right=True, unit="s"),
             Column("peak memory", right=True, unit="bytes"),

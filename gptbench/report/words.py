@@ -1,6 +1,8 @@
 """A workload in words."""
 
 from gptbench.config import Workload
+from gptbench.own import OwnModule
+from gptbench.record import Record
 
 RECOMPUTED = {"attention": ", attention recomputed", "block": ", blocks recomputed"}
 
@@ -26,8 +28,36 @@ def _packed(work: Workload) -> str:
 
 def workload(work: Workload) -> str:
     """'train, 8 × 1024 tokens, bfloat16 (autocast), fused attention'."""
-    kind = "TF32" if work.tf32 else work.dtype
-    dtype = f"{kind} (autocast)" if work.autocast else kind
     again = RECOMPUTED.get(work.recompute, "")
-    compiled = ", compiled" if work.compile else ""
-    return f"{work.mode}, {tokens(work)}, {dtype}, {work.attention} attention{again}{compiled}"
+    attention = f"{work.attention} attention{again}"
+    return f"{work.mode}, {tokens(work)}, {_dtype(work)}, {attention}{_compiled(work)}"
+
+
+def setting(rec: Record) -> str:
+    """The workload of a record; of someone's own module with all that it is given.
+
+    'train, 8x1024:int64, mask=8x1024:bool, bfloat16 (autocast)'
+    """
+    if not isinstance(rec.model, OwnModule):
+        return workload(rec.workload)
+    return own(rec.model, rec.workload)
+
+
+def own(module: OwnModule, work: Workload) -> str:
+    """The workload of someone's own module."""
+    given = ", ".join(map(str, module.inputs))
+    return f"{work.mode}, {given}, {_dtype(work)}{_compiled(work)}"
+
+
+def rate(rec: Record) -> str:
+    """'tokens/s', or 'samples/s' where a model's first input is no token ids."""
+    return f"{rec.model.unit}s/s"
+
+
+def _dtype(work: Workload) -> str:
+    kind = "TF32" if work.tf32 else work.dtype
+    return f"{kind} (autocast)" if work.autocast else kind
+
+
+def _compiled(work: Workload) -> str:
+    return ", compiled" if work.compile else ""

@@ -6,6 +6,7 @@ that the byte ledger is held to.
 """
 
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
@@ -35,20 +36,23 @@ class Saved:
 def saved(config: ModelConfig, work: Workload, fake: bool = True) -> tuple[Saved, ...]:
     """Every storage that one forward pass and its loss save, once; parameters and tokens left out."""
     with FakeTensorMode() if fake else nullcontext():
-        model = _build(config, work)
+        model = step.stored(config, work)
         tokens = torch.zeros(work.batch_size, work.seq_len + 1, dtype=torch.long)
-        watch = _Watch(model, tokens)
+        watch = Watch(model, (tokens,))
         with watch, step.casting(work, torch.device("cpu")):
             loss = next_token_loss(model(tokens[:, :-1], work.seq_lens), tokens[:, 1:])
         del loss
     return tuple(watch.found.values())
 
 
-class _Watch:
-    """Hooks on what autograd saves, and on which module is running."""
+class Watch:
+    """Hooks on what autograd saves, and on which module is running: `found`, by storage.
 
-    def __init__(self, model: nn.Module, tokens: Tensor) -> None:
-        known = (*model.parameters(), tokens)
+    Parameters and inputs are left out.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+        known = (*model.parameters(), *inputs)
         self.found: dict[int, Saved] = {}
         self._keep: list[Tensor] = []
         self._known = {t.untyped_storage()._cdata for t in known}
@@ -75,15 +79,6 @@ class _Watch:
             )
             self._keep.append(tensor)  # an address that is freed could be given out again
         return tensor
-
-
-def _build(config: ModelConfig, work: Workload) -> GPT:
-    """The model as it is stored. Fake parameters cannot be cast: they are made in their dtype."""
-    torch.set_default_dtype(torch.float32 if work.autocast else getattr(torch, work.dtype))
-    try:
-        return GPT(config, work.attention, work.recompute)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -148,7 +143,7 @@ def step_peak(config: ModelConfig, work: Workload) -> tuple[int, str]:
 
 def _step(config: ModelConfig, work: Workload) -> tuple[step.Step, Tensor]:
     """What a workload runs again and again, and the tokens it reads."""
-    model, device = _build(config, work), torch.device("cpu")
+    model, device = step.stored(config, work), torch.device("cpu")
     if work.mode in ("prefill", "decode"):
         tokens = torch.zeros(work.batch_size, work.queries, dtype=torch.long)
         return _reading(model.eval(), work), tokens

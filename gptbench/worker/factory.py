@@ -24,7 +24,10 @@ _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "
 _TORCH = str(Path(torch.__file__).parent)
 _TRACER = {
     str(Path(__file__).with_name(f"{name}.py"))
-    for name in ("factory", "trace", "counter", "modules", "operators")
+    for name in (
+        *("factory", "trace", "counter", "modules", "operators", "lookups", "loss", "arguments"),
+        *("own", "step", "allocations", "footprint"),
+    )
 }
 
 # How PyTorch says that a tensor was asked for numbers that it does not have.
@@ -41,25 +44,35 @@ def load(target: str) -> nn.Module:
 
     Raises QuestionError for everything that may be wrong with it.
     """
+    return made(find(target), target)
+
+
+def find(target: str) -> Any:
+    """What 'module:factory' names, imported and not called. Raises QuestionError."""
     place, name = parse_target(target)
     with told(f"importing '{place}'"):
         source = _from_file(Path(place)) if place.endswith(".py") else _by_name(place)
     found: Any = source
     for word in name.split("."):
         found = _attribute(found, word, place)
+    return found
+
+
+def made(found: Any, target: str) -> nn.Module:
+    """The module that a factory makes, or the module that was found. Raises QuestionError."""
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
         kind = type(found).__name__
         raise QuestionError(f"'{target}' is no factory of a module: it is of type {kind}.")
     with told(f"'{target}()'"):
-        made = found()
-    if not isinstance(made, nn.Module):
+        module = found()
+    if not isinstance(module, nn.Module):
         raise QuestionError(
             f"'{target}()' has to return an nn.Module, and returned something of type "
-            f"{type(made).__name__}."
+            f"{type(module).__name__}."
         )
-    return made
+    return module
 
 
 def _from_file(path: Path) -> ModuleType:

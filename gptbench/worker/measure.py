@@ -4,9 +4,11 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +16,11 @@ from torch import Tensor
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import UnavailableError
 from gptbench.record import Measured, Measurement, MeasureTask
-from gptbench.worker import memory_limit, step, telemetry, text
-from gptbench.worker.clock import Clock, CudaClock, HostClock
+from gptbench.worker import compilation, memory_limit, runnable, step, telemetry, window
+from gptbench.worker.clock import Clock, CudaClock, HostClock, Run
+from gptbench.worker.environment import commits, environment
+from gptbench.worker.telemetry import Watch
+from gptbench.worker.warmup import warm_up
 
 # What is being done, and the seconds it will take; 0 where nobody knows.
 Progress = Callable[[str, float], None]
@@ -25,42 +30,107 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
     """One window of the task's workload. Raises whatever the step raises, out of memory too."""
     torch.manual_seed(task.seed)
     device = torch.device(task.device)
+    surroundings = environment(device)
+    if task.sample_period_s is not None:
+        surroundings |= commits()
     if device.type == "cpu":
         load_libraries(task.workload, device)
-    tokens = text.batches(task.model, task.workload, task.data, task.seed, device)
-    if task.memory_limit_bytes is not None:
-        memory_limit.limit(device, task.memory_limit_bytes)
-    peak = memory_limit.PeakMemory(device)
-    progress("building the model", 0.0)
-    run = step.build(task.model, task.workload, device)
-    clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
-    feed = cycle(tokens.unbind(0))
+    batches, build = runnable.of(task, device)
+    with _watching(task, device) as watch:
+        if task.memory_limit_bytes is not None:
+            memory_limit.limit(device, task.memory_limit_bytes)
+        peak = memory_limit.PeakMemory(device)
+        progress("building the model", 0.0)
+        began_ns = time.perf_counter_ns()
+        run = build()
+        build_ns = time.perf_counter_ns() - began_ns
+        clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
+        feed = cycle(batches)
+        losses: list[Tensor] = []
 
-    progress("warming up", 0.0)
-    if task.prime:
-        run(tokens[0, :1])
-    warmup_ns, first_loss = warm_up(task, run, clock, feed)
-    steps = task.steps or steps_for(task, warmup_ns)
-    progress(f"timing {steps} steps", statistics.median(warmup_ns[-3:]) / 1e9 * steps)
-    losses: list[Tensor] = []
-    _pause_collector()
+        def timed(steps: int) -> Run:
+            taken, loss = run_steps(run, clock, feed, steps)
+            losses[1:] = [loss]  # behind the first one
+            return taken
+
+        progress("warming up", 0.0)
+        if task.prime:
+            run(batches[0][:1])
+        warmed = warm_up(task, timed, watch.clock_hz)
+        compile_ns = compilation.spent_ns()
+        refuse_profiler()
+
+        steady_s = statistics.median(warmed.step_ns[-3:]) / 1e9
+        most = task.steps or window.most_steps(task, steady_s)
+        progress(f"timing {'up to ' if task.precision else ''}{most} steps", steady_s * most)
+        with collector_held():
+            filled = window.fill(task, steady_s, timed, compilation.count, watch)
+        told = watch.end()
+    held = peak.read()
+    measurement = Measurement(
+        step_ns=filled.step_ns,
+        window_ns=filled.wall_ns,
+        warmup_ns=warmed.step_ns + filled.void_ns,
+        peak_memory_bytes=held.memory_bytes,
+        reserved_memory_bytes=held.reserved_bytes,
+        alloc_retries=held.retries,
+        first_loss=float(losses[0]),
+        last_loss=finite(float(losses[-1]), task),
+        stop=filled.stop,
+        run_steps=tuple(len(r.step_ns) for r in filled.runs) if len(filled.runs) > 1 else (),
+        looks_ns=filled.looks_ns,
+        handed_ns=filled.handed_ns,
+        warmup_stop=warmed.stop,
+        build_ns=build_ns,
+        compile_ns=compile_ns,
+        recompiled=filled.recompiled,
+        precision_asked=None if task.steps else task.precision,
+    )
+    return Measured(
+        measurement=measurement,
+        environment=surroundings,
+        telemetry=told if task.sample_period_s is not None else None,
+    )
+
+
+def _watching(task: MeasureTask, device: torch.device) -> AbstractContextManager[Watch]:
+    if task.sample_period_s is None:
+        return nullcontext(Watch())
+    return telemetry.watching(device, task.sample_period_s)
+
+
+def run_steps(run: step.Step, clock: Clock, feed: Iterator[Any], steps: int) -> tuple[Run, Tensor]:
+    """A contiguous run of steps with nothing else inside, and the loss of the last one."""
+    loss = torch.tensor(math.nan)
     clock.start(steps)
     for batch in islice(feed, steps):
-        losses = [run(batch)]
+        loss = run(batch)
         clock.mark()
-    window = clock.stop()
-    _resume_collector()
-    last_loss = finite(float(losses[-1]), task)
-    measurement = Measurement(
-        step_ns=window.step_ns,
-        window_ns=window.window_ns,
-        warmup_ns=warmup_ns,
-        peak_memory_bytes=peak.read().memory_bytes,
-        first_loss=first_loss,
-        last_loss=last_loss,
-        stop="steps asked for" if task.steps else "window filled",
-    )
-    return Measured(measurement=measurement, environment=telemetry.environment(device))
+    return clock.stop(), loss
+
+
+@contextmanager
+def collector_held() -> Iterator[None]:
+    """Python collects no garbage in here: a pause in a step would be the collector's time."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+        gc.unfreeze()
+
+
+def refuse_profiler() -> None:
+    """Raise UnavailableError where a profiler runs, which makes steps a fifth slower or more."""
+    if torch._C._autograd._profiler_enabled():
+        raise UnavailableError(
+            "PyTorch's profiler is on, so that steps would be timed with what it costs. "
+            "Measure without it."
+        )
 
 
 def finite(loss: float, task: MeasureTask) -> float:
@@ -69,56 +139,10 @@ def finite(loss: float, task: MeasureTask) -> float:
         return loss
     work = task.workload
     instead = "float32" if work.dtype == "bfloat16" or not work.autocast else "bfloat16"
+    advice = "" if work.dtype == instead else f" Type --dtype {instead}."
     raise UnavailableError(
-        f"the loss became {loss} in {work.dtype}, so the steps did not train. "
-        f"Type --dtype {instead}."
+        f"the loss became {loss} in {work.dtype}, so the steps did not train.{advice}"
     )
-
-
-def warm_up(
-    task: MeasureTask, run: step.Step, clock: Clock, feed: "cycle[Tensor]"
-) -> tuple[tuple[int, ...], float]:
-    """Steps until both the number and the time asked for are reached; the first step's loss.
-
-    The first step builds handles, optimizer state and compiled code, and costs several times a
-    steady one. Each is timed alone, so that a later look can tell whether it was enough. Of slow
-    steps two are enough: a processor that has been busy for seconds is as warm as it gets.
-    """
-    taken: list[int] = []
-    first_loss = math.nan
-    began = time.perf_counter()
-    wanted = task.warmup_steps
-    while len(taken) < wanted or time.perf_counter() - began < task.warmup_s:
-        clock.start(1)
-        loss = run(next(feed))
-        clock.mark()
-        taken.append(clock.stop().window_ns)
-        if len(taken) == 1:
-            first_loss = float(loss)
-        if taken[-1] > SLOW_STEP_S * 1e9:
-            wanted = min(wanted, SLOW_WARMUP_STEPS)
-    return tuple(taken), first_loss
-
-
-def steps_for(task: MeasureTask, warmup_ns: tuple[int, ...]) -> int:
-    """Steps that fill the window, decided before it begins: looking inside would bias it.
-
-    They are `min_steps` at the least, and of slow steps fewer, for the sake of who waits.
-    """
-    steady_s = statistics.median(warmup_ns[-3:]) / 1e9
-    least = task.min_steps
-    if steady_s > SLOW_STEP_S:
-        least = min(least, SLOW_MIN_STEPS)
-    return max(least, min(MAX_STEPS, math.ceil(task.window_s / steady_s)))
-
-
-MAX_STEPS = 5000
-
-# Ten steps of this length take half a minute. Six are the fewest whose fastest and slowest have
-# the true median between them with 95% confidence: all but 2 of 2^6 ways to fall beside it.
-SLOW_STEP_S = 3.0
-SLOW_MIN_STEPS = 6
-SLOW_WARMUP_STEPS = 2
 
 
 def load_libraries(work: Workload, device: torch.device) -> None:
@@ -129,19 +153,10 @@ def load_libraries(work: Workload, device: torch.device) -> None:
     """
     config = ModelConfig(name="smallest", n_layers=1, d_model=8, n_heads=1, n_ctx=8, vocab_size=8)
     smallest = replace(work, batch_size=2, seq_len=8, grad_accum=1, compile=False)
+    if work.attention == "own":
+        smallest = replace(smallest, attention="fused", recompute="none")
     run = step.build(config, smallest, device)
     for _ in range(2):
         run(torch.zeros(2, 9, dtype=torch.long, device=device))
     square = torch.ones(256, 256, device=device)
     (square @ square).sum().item()
-
-
-def _pause_collector() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-
-
-def _resume_collector() -> None:
-    gc.enable()
-    gc.unfreeze()

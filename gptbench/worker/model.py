@@ -55,7 +55,11 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer, core) for layer in range(config.n_layers))
         self.norm = norm(config, config.d_model) if config.final_norm else None
         self.unembed_project = _resize(config.d_model, config.d_embed)
-        self.unembed = nn.Linear(config.d_embed, config.vocab_size, bias=config.head_bias)
+        # A head that is tied shares the table of tokens, and no second one is made first.
+        shared = torch.device("meta") if config.tied_head and not config.head_bias else None
+        self.unembed = nn.Linear(
+            config.d_embed, config.vocab_size, bias=config.head_bias, device=shared
+        )
         if config.tied_head:
             self.unembed.weight = self.tokens.weight
         self.apply(_initialise)

@@ -4,7 +4,6 @@ Without the profiler the steps run as they are measured. With it every module an
 that its operators are found among its range's.
 """
 
-import gc
 import re
 import statistics
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._C._autograd import DeviceType
 from torch.autograd.profiler import record_function
 from torch.nn.modules.module import (
@@ -25,10 +24,11 @@ from torch.profiler import ProfilerActivity
 
 from gptbench.errors import UnavailableError
 from gptbench.profiling import Profiled, ProfileTask
-from gptbench.worker import kernels, memory_limit, step, telemetry, text, timeline
+from gptbench.worker import kernels, memory_limit, runnable, step, timeline
 from gptbench.worker.clock import Clock, CudaClock, HostClock
+from gptbench.worker.environment import environment
 from gptbench.worker.events import DATA, MODULE, STEP, Event
-from gptbench.worker.measure import Progress
+from gptbench.worker.measure import Progress, collector_held
 from gptbench.worker.work import as_call
 
 # On a GPU the profiler may lose the kernels of the first step, and the last has no end.
@@ -49,7 +49,7 @@ class _Bench:
     """A step that is ready to run, with what it reads and where; `announced`: by its modules."""
 
     run: step.Step
-    feed: Iterator[Tensor]
+    feed: Iterator[Any]
     device: torch.device
     clock: Clock
     announced: bool
@@ -60,13 +60,13 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
     asked = task.measure
     torch.manual_seed(asked.seed)
     device = torch.device(asked.device)
-    tokens = text.batches(asked.model, asked.workload, asked.data, asked.seed, device)
+    batches, build = runnable.of(asked, device)
     if asked.memory_limit_bytes is not None:
         memory_limit.limit(device, asked.memory_limit_bytes)
     progress("building the model", 0.0)
-    run = step.build(asked.model, asked.workload, device)
+    run = build()
     clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
-    feed = cycle(tokens.unbind(0))
+    feed = cycle(batches)
     bench = _Bench(run, feed, device, clock, announced=not asked.workload.compile)
     progress("warming up", 0.0)
     warm_ns = [_timed(bench, 1)[0] for _ in range(max(2, asked.warmup_steps))]
@@ -77,7 +77,7 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
     _profiled(bench, 1)
     plain_ns: list[int] = []
     sessions: list[list[Event]] = []
-    with _collector_held():
+    with collector_held():
         for turn in range(turns):
             plain_ns += _timed(bench, task.steps)
             steps = task.steps + AROUND[device.type]
@@ -97,7 +97,7 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
         launches=found.launches,
         dropped=found.dropped,
         notes=() if bench.announced else (COMPILED,),
-        environment=telemetry.environment(device),
+        environment=environment(device),
     )
 
 
@@ -198,14 +198,3 @@ def as_event(event: Any) -> Event:
         if does_work
         else None,
     )
-
-
-@contextmanager
-def _collector_held() -> Iterator[None]:
-    """Python collects no garbage in here: a pause in a step would be the collector's time."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -1,6 +1,6 @@
 """What is timed: one training step, or one forward pass, as a function of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from gptbench.config import ModelConfig, Workload
 from gptbench.worker.model import GPT, next_token_loss
 
-# A step takes token ids [grad_accum·B, T + 1], does all of its work on the device's queue, and
-# returns a loss that nobody has waited for.
-Step = Callable[[Tensor], Tensor]
+# A step takes a batch, does all of its work on the device's queue, and returns a loss that nobody
+# has waited for. The project's own model takes token ids [grad_accum·B, T + 1].
+Step = Callable[[Any], Tensor]
 
 # GPT-3's (Brown et al. 2020, App. B); they do not change what a step costs.
 LEARNING_RATE = 6e-4
@@ -22,26 +22,61 @@ WEIGHT_DECAY = 0.1
 
 def build(config: ModelConfig, work: Workload, device: torch.device) -> Step:
     """The step of a workload on a fresh, seeded model."""
-    torch.backends.cuda.matmul.allow_tf32 = work.tf32
-    torch.backends.cudnn.allow_tf32 = work.tf32
+    set_precision(work)
     with device:
-        model = GPT(config, work.attention, work.recompute)
-    if not work.autocast:
-        model = model.to(getattr(torch, work.dtype))
+        model = stored(config, work)
     run: nn.Module = torch.compile(model) if work.compile else model  # type: ignore[assignment]
     if work.mode == "forward":
         return forward_step(run.eval(), work, device)
     return training_step(run.train(), work, device)
 
 
+def stored(config: ModelConfig, work: Workload) -> GPT:
+    """The model in the dtype it is stored in: making it takes no more memory than it keeps."""
+    torch.set_default_dtype(torch.float32 if work.autocast else getattr(torch, work.dtype))
+    try:
+        return GPT(config, work.attention, work.recompute)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def set_precision(work: Workload) -> None:
+    """Let float32 numbers multiply as TF32, or not: of matrices and of convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = work.tf32
+    torch.backends.cudnn.allow_tf32 = work.tf32
+
+
 def training_step(model: nn.Module, work: Workload, device: torch.device) -> Step:
-    """Forward, backward and a fused AdamW update; float16 under autocast scales its gradients.
+    """The training step of the project's own model.
 
     With gradient accumulation the update follows the mean gradient of several batches.
     """
+
+    def loss(batch: Tensor) -> Tensor:
+        with casting(work, device):
+            return next_token_loss(model(batch[:, :-1]), batch[:, 1:]) / work.grad_accum
+
+    def batches(tokens: Tensor) -> Sequence[Tensor]:
+        return tokens.chunk(work.grad_accum)
+
+    return updating(model, work, device, loss, batches)
+
+
+def updating(
+    model: nn.Module,
+    work: Workload,
+    device: torch.device,
+    loss: Callable[[Any], Tensor],
+    batches: Callable[[Any], Sequence[Any]],
+) -> Step:
+    """Forward and backward of each of the `batches` of a step, then a fused AdamW update.
+
+    float16 under autocast scales its gradients.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in model.parameters() if p.ndim < 2]},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in trained if p.ndim < 2]},
     ]
     optimizer = torch.optim.AdamW(
         groups,
@@ -53,15 +88,14 @@ def training_step(model: nn.Module, work: Workload, device: torch.device) -> Ste
     scaling = work.autocast and work.dtype == "float16"
     scaler = torch.amp.GradScaler(device.type, enabled=scaling)
 
-    def step(tokens: Tensor) -> Tensor:
-        for batch in tokens.chunk(work.grad_accum):
-            with casting(work, device):
-                loss = next_token_loss(model(batch[:, :-1]), batch[:, 1:]) / work.grad_accum
-            torch.autograd.backward(scaler.scale(loss))
+    def step(whole: Any) -> Tensor:
+        for batch in batches(whole):
+            last = loss(batch)
+            torch.autograd.backward(scaler.scale(last))
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return loss.detach() * work.grad_accum
+        return last.detach() * work.grad_accum
 
     return step
 

@@ -5,27 +5,27 @@ any size is traced in seconds. The backward is a real one, so that frozen parame
 cost what they cost: no product for the gradient of a frozen matrix, none for gradients in front of
 the first tensor that is trained.
 
-The step ends in the model's outputs. Where some of them have no dimensions, those are the loss and
-nothing else is differentiated; otherwise every output that needs a gradient is, each with a
-gradient of its own shape, which costs the same as a loss that reads them all element by element.
+The step ends in the loss of `worker.loss`, as a measured one does. A module that reads numbers can
+be traced on a device that has them: then everything is computed, and counted the same way.
 """
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields, is_dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gptbench.errors import QuestionError
 from gptbench.inputs import Input
+from gptbench.own import OwnModule
 from gptbench.record import Traced, TracedModule, TracedOperator, TraceTask, Uncounted
-from gptbench.worker import factory
+from gptbench.worker import arguments, factory, loss
 from gptbench.worker.counter import PASSES, OperatorCounter, Pass
+from gptbench.worker.lookups import Lookups
 from gptbench.worker.measure import Progress
 from gptbench.worker.modules import RunningModules
 
@@ -35,117 +35,97 @@ FORWARD_HINT = (
 )
 
 FILLED_IN = (
-    "The model of transformers was given a whole attention mask and positions, which it would "
-    "compute from numbers, and no cache."
+    "To be traced, the model of transformers was given a whole attention mask and positions, which "
+    "it would compute from numbers, and no cache."
 )
 
 
 def trace(task: TraceTask, progress: Progress) -> Traced:
     """What a step of the task's module costs. Raises QuestionError for what it gets wrong."""
     progress(f"tracing {task.target}", 0.0)
-    with torch.device("meta"):
-        model, notes = prepare(factory.load(task.target))
+    with torch.device(task.device):
+        model, notes = prepare(factory.load(task.target), task.device)
         model.train(task.mode == "train")
+        keywords = arguments.names(model, task.target, task.inputs)
+        if task.device != "meta":
+            task = replace(task, inputs=looked_up(model, keywords, task.inputs))
+        tensors = _tensors(task)
         modules = RunningModules({module: path for path, module in model.named_modules()})
         with as_written(), modules, OperatorCounter(modules) as counter:
-            notes += run(model, task, modules)
-    return _answer(task, model, counter, modules, notes)
+            step = run(model, keywords, tensors, task, modules)
+    step = step._replace(notes=(*notes, *step.notes))
+    return _answer(replace(task, inputs=step.inputs), model, counter, modules, step)
 
 
-def run(model: nn.Module, task: TraceTask, modules: RunningModules) -> list[str]:
-    """One step on tensors of the task's shapes; sentences about what it did not do."""
-    args, kwargs = arguments(model, task)
+class Step(NamedTuple):
+    """What a traced step found out: what integers are drawn below, its loss, what it did not do."""
+
+    inputs: tuple[Input, ...]
+    loss: str
+    notes: tuple[str, ...] = ()
+
+
+def run(
+    model: nn.Module,
+    keywords: Sequence[str],
+    tensors: Sequence[Tensor],
+    task: TraceTask,
+    modules: RunningModules,
+) -> Step:
+    """One step on these tensors, which are the task's inputs."""
+    args, kwargs = arguments.bound(keywords, tensors)
     shapes = ", ".join(map(str, task.inputs))
     train = task.mode == "train"
-    with torch.set_grad_enabled(train), factory.told(f"forward({shapes})", FORWARD_HINT):
-        result = model(*args, **kwargs)
-    if not train:
-        return []
-    ends = [t for t in tensors(result) if t.requires_grad]
-    if not ends:
-        frozen = not any(p.requires_grad for p in model.parameters())
-        why = "no parameter is trained" if frozen else "none of its outputs needs a gradient"
-        return [f"There is no backward: {why}."]
-    ends = [t for t in ends if t.dim() == 0] or ends
+    with torch.set_grad_enabled(train), Lookups(tensors) as lookups:
+        with factory.told(f"forward({shapes})", FORWARD_HINT):
+            result = model(*args, **kwargs)
+        inputs = arguments.in_range(task.inputs, lookups.rows)
+        found = loss.of(result, inputs[0], tensors[0])
+    if found is None or not train:
+        return Step(inputs, found.rule if found else "", without_backward(model) if train else ())
     with modules.backward_pass(), factory.told("backward", FORWARD_HINT):
-        torch.autograd.backward(ends, [torch.ones_like(t) for t in ends])
-    return []
+        torch.autograd.backward(found.value)
+    return Step(inputs, found.rule)
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor of what a model returned: of tuples, dicts and dataclasses, at any depth."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from tensors(getattr(value, field.name))
+def without_backward(model: nn.Module) -> tuple[str, ...]:
+    """Why a model's training step has none."""
+    frozen = not any(p.requires_grad for p in model.parameters())
+    why = "no parameter is trained" if frozen else "none of its outputs needs a gradient"
+    return (f"There is no backward: {why}.",)
 
 
-# -- what goes in -----------------------------------------------------------------------------
+def looked_up(
+    model: nn.Module, keywords: Sequence[str], inputs: Sequence[Input]
+) -> tuple[Input, ...]:
+    """The inputs with what their integers are drawn below, from a forward pass of ones."""
+    tensors = [arguments.empty(given).fill_(1) for given in inputs]
+    args, kwargs = arguments.bound(keywords, tensors)
+    shapes = ", ".join(map(str, inputs))
+    with torch.no_grad(), Lookups(tensors) as lookups, factory.told(f"forward({shapes})"):
+        model(*args, **kwargs)
+    return arguments.in_range(inputs, lookups.rows)
 
 
-_POSITIONAL = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.VAR_POSITIONAL,
-)
-
-
-def arguments(model: nn.Module, task: TraceTask) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """The tensors of the task, on the meta device.
-
-    Raises QuestionError where the model's forward takes no such argument, or needs another.
-    """
-    args = [_tensor(given) for given in task.inputs if not given.name]
-    kwargs = {given.name: _tensor(given) for given in task.inputs if given.name}
-    signature = inspect.signature(model.forward)
-    taken = signature.parameters.values()
-    names = [p.name for p in taken if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
-    anything = any(p.kind is p.VAR_KEYWORD for p in taken)
-    if args and task.inputs and not any(p.kind in _POSITIONAL for p in taken):
-        # Every argument has to be named: the first shape is that of the first of them.
-        kwargs = {names[0]: args.pop(0), **kwargs} if names else kwargs
-    if args and names and names[0] in kwargs:
-        raise QuestionError(
-            f"--input-shape and --input {names[0]}=... both give {names[0]!r} to the forward of "
-            f"'{task.target}'. Leave one of them out."
-        )
-    unknown = [] if anything else [name for name in kwargs if name not in names]
-    if unknown:
-        raise QuestionError(
-            f"the forward of '{task.target}' has no argument {unknown[0]!r}. "
-            f"It takes: {', '.join(names)}."
-        )
-    needed = [p.name for p in taken if p.default is p.empty and p.name in names][len(args) :]
-    missing = [name for name in needed if name not in kwargs]
-    if missing:
-        raise QuestionError(
-            f"the forward of '{task.target}' needs {missing[0]!r} too. "
-            f"Type --input {missing[0]}=SHAPE, or SHAPE:TYPE."
-        )
-    return args, kwargs
-
-
-def _tensor(given: Input) -> Tensor:
-    return torch.empty(given.shape, dtype=getattr(torch, given.dtype), device="meta")
+def _tensors(task: TraceTask) -> list[Tensor]:
+    if task.device == "meta":
+        return [arguments.empty(given) for given in task.inputs]
+    random = torch.Generator(task.device).manual_seed(1)
+    return [arguments.drawn(given, random) for given in task.inputs]
 
 
 # -- the model --------------------------------------------------------------------------------
 
 
-def prepare(model: nn.Module) -> tuple[nn.Module, list[str]]:
+def prepare(model: nn.Module, device: str) -> tuple[nn.Module, list[str]]:
     """The model as it can be traced, and sentences about what had to be done to it."""
     notes: list[str] = []
     model, was_compiled = uncompiled(model)
     if was_compiled:
         notes.append("What torch.compile compiles was traced as it is written.")
-    to_meta(model)
+    if device != "meta":
+        return model.to(device), notes
+    replace_tensors(model, lambda tensor: tensor.to("meta"))
     for module in model.modules():
         if _is_of_transformers(module):
             module.register_forward_pre_hook(partial(_fill_in, notes), with_kwargs=True)
@@ -177,22 +157,29 @@ def as_written() -> Iterator[None]:
         yield
 
 
-def to_meta(model: nn.Module) -> None:
-    """Move what the factory made on a real device to the meta device; tied tensors stay tied."""
-    moved: dict[int, Tensor] = {}
+def replace_tensors(model: nn.Module, moved: Callable[[Tensor], Tensor]) -> None:
+    """Put what `moved` makes of each parameter and buffer in its place; tied tensors stay tied.
+
+    Tensors without numbers cannot be exchanged by Module.to.
+    """
+    made: dict[int, Tensor] = {}
     for module in model.modules():
         both: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
         for own in both:
             for name, tensor in own.items():
-                if tensor is not None and not tensor.is_meta:
-                    own[name] = moved.setdefault(id(tensor), _on_meta(tensor))
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    made[id(tensor)] = _replaced(tensor, moved(tensor.detach()))
+                own[name] = made[id(tensor)]
 
 
-def _on_meta(tensor: Tensor) -> Tensor:
-    bare = tensor.detach().to("meta")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(bare, requires_grad=tensor.requires_grad)
-    return bare
+def _replaced(old: Tensor, new: Tensor) -> Tensor:
+    if new.dtype == old.dtype and new.device == old.device:
+        return old
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
 
 
 def _is_of_transformers(module: nn.Module) -> bool:
@@ -235,16 +222,15 @@ def _answer(
     model: nn.Module,
     counter: OperatorCounter,
     modules: RunningModules,
-    notes: list[str],
+    step: Step,
 ) -> Traced:
-    first = task.inputs[0]
-    is_ids = not getattr(torch, first.dtype).is_floating_point
+    given = OwnModule(name=task.target, inputs=task.inputs)
     unique = list(model.parameters())
     return Traced(
         target=task.target,
         mode=task.mode,
         inputs=task.inputs,
-        tokens=_tensor(first).numel() if is_ids else None,
+        tokens=given.batch_size * given.row_tokens if given.unit == "token" else None,
         parameters=sum(p.numel() for p in unique),
         trainable=sum(p.numel() for p in unique if p.requires_grad),
         modules=tuple(_modules(model, counter, modules)),
@@ -253,7 +239,8 @@ def _answer(
             Uncounted(operator=name, calls=where.total(), modules=tuple(where))
             for name, where in counter.uncounted.items()
         ),
-        notes=tuple(notes),
+        notes=step.notes,
+        loss=step.loss,
     )
 
 

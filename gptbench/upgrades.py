@@ -1,0 +1,53 @@
+"""How records of older versions are read: each version has one step to the next.
+
+History of the schema:
+
+1 (gptbench 0.1.0)  the first. batch_search.multiple and .curve came later; where they are missing,
+                    the multiple is 1 and no curve was measured; so did device.achievable_source.
+2 (gptbench 0.1.0)  telemetry, and what a window of several runs needs. environment.load_average is
+                    of before the run; until then it was of after it, and told of the run itself.
+
+A key that is only added needs no version: it has a default. A new one is for a key whose meaning
+changes, so that an older gptbench refuses the file instead of misreading it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gptbench.errors import QuestionError
+
+SCHEMA_VERSION = 2
+
+Document = dict[str, Any]
+
+
+def upgraded(document: Document) -> Document:
+    """The document of a record, as this version would have written it.
+
+    Raises QuestionError, whose sentence follows a file's name, for a version that is not known.
+    """
+    while document["schema_version"] != SCHEMA_VERSION:
+        version = document["schema_version"]
+        # True == 1 in Python, and in no JSON.
+        if type(version) is not int or version not in UPGRADES:
+            raise QuestionError(
+                f"has schema_version {version!r}; this gptbench reads {SCHEMA_VERSION} and older. "
+                "Update gptbench, or measure again."
+            )
+        document = {**UPGRADES[version](document), "schema_version": version + 1}
+    return document
+
+
+def _load_after(document: Document) -> Document:
+    """1 to 2: the load average was of after the run."""
+    environment = document.get("environment")
+    if not isinstance(environment, dict) or "load_average" not in environment:
+        return document
+    renamed = {
+        "load_average_after" if key == "load_average" else key: value
+        for key, value in environment.items()
+    }
+    return {**document, "environment": renamed}
+
+
+UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: _load_after}

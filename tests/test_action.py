@@ -1,0 +1,287 @@
+"""A change against its base in CI: action.yml, its workflow, and the script behind them."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gptbench.cli import main as cli
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / ".ci" / "in_turns.py"
+PARTS = runpy.run_path(str(SCRIPT))
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+STEPS = ACTION["runs"]["steps"]
+WORKFLOW = ROOT / ".github" / "workflows" / "benchmark.yml"
+JOB = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["compare"]
+
+# -- the files --------------------------------------------------------------------------------
+
+
+def test_every_input_is_described():
+    assert [name for name, facts in ACTION["inputs"].items() if not facts.get("description")] == []
+
+
+def test_every_input_is_used_and_none_that_is_not_there():
+    used = set(re.findall(r"\$\{\{ inputs\.([\w-]+) \}\}", (ROOT / "action.yml").read_text()))
+    assert used == set(ACTION["inputs"])
+
+
+def test_every_step_that_runs_something_names_its_shell():
+    """GitHub refuses a composite action otherwise."""
+    assert ACTION["runs"]["using"] == "composite"
+    assert [step["name"] for step in STEPS if "run" in step and step.get("shell") != "bash"] == []
+
+
+def test_no_input_becomes_part_of_a_script():
+    """What stands between ${{ and }} is pasted before the shell reads it; variables are not."""
+    assert [step["name"] for step in STEPS if "${{" in step.get("run", "")] == []
+
+
+@pytest.mark.parametrize("file", [ROOT / "action.yml", WORKFLOW], ids=lambda path: path.name)
+def test_other_peoples_actions_are_pinned_to_a_commit_with_its_version_beside_it(file):
+    used = re.findall(r"uses: (.+)", file.read_text(encoding="utf-8"))
+    theirs = [line for line in used if line != "./"]
+    assert theirs
+    assert [t for t in theirs if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v[\d.]+", t)] == []
+
+
+def test_results_are_kept_whatever_happened():
+    (upload,) = [step for step in STEPS if "upload-artifact" in step.get("uses", "")]
+    assert upload["if"] == "always()"
+
+
+def test_the_workflow_gives_the_action_inputs_that_it_has():
+    (call,) = [step for step in JOB["steps"] if step.get("uses") == "./"]
+    needed = {name for name, facts in ACTION["inputs"].items() if facts.get("required")}
+    assert needed <= set(call["with"]) <= set(ACTION["inputs"])
+
+
+def test_the_options_of_the_workflow_are_options_of_throughput():
+    (call,) = [step for step in JOB["steps"] if step.get("uses") == "./"]
+    known = {word for p in cli.load("throughput").params for word in p.opts}
+    words = [word for word in call["with"]["options"].split() if word.startswith("-")]
+    assert set(words) <= known
+
+
+def test_the_workflow_may_read_and_nothing_else():
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("step", [s for s in STEPS if "run" in s], ids=lambda step: step["name"])
+def test_bash_reads_every_script(step):
+    done = subprocess.run(["bash", "-n"], input=step["run"], text=True, check=False)
+    assert done.returncode == 0
+
+
+# -- the script, on gptbenches that are a few lines long -----------------------------------------
+
+FAKE = """
+import json, os, pathlib, sys
+words = sys.argv[1:]
+log = pathlib.Path(os.environ["LOG"])
+here = pathlib.Path(__file__).parent.parent.name
+with log.open("a") as file:
+    file.write(json.dumps([here, words]) + chr(10))
+if words[0] == "throughput":
+    folder = pathlib.Path(words[words.index("--out") + 1])
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(here)
+else:
+    print(os.environ.get("SAYS", "a table"))
+sys.exit(int(os.environ.get(here.upper() + "_ENDS", "0")))
+"""
+
+
+@pytest.fixture
+def checkouts(tmp_path):
+    """Two checkouts whose gptbench writes down what it was asked."""
+    for arm in ("base", "new"):
+        package = tmp_path / arm / "gptbench"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(FAKE)
+    return tmp_path
+
+
+def script(place, *words, **environment):
+    known = {**os.environ, "PYTHONPATH": "", "LOG": str(place / "log"), **environment}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=place,
+        env=known,
+        check=False,
+    )
+
+
+def measured(place, *words, **environment):
+    arms = ["--base", place / "base", "--new", place / "new", "--out", place / "out"]
+    return script(place, "measure", *arms, *words, **environment)
+
+
+def judged(place, *words, **environment):
+    return script(
+        place, "judge", "--new", place / "new", "--out", place / "out", *words, **environment
+    )
+
+
+def test_turns_are_abba_and_every_second_round_the_other_way_round():
+    assert PARTS["order"](3) == "ABBABAABABBA"
+
+
+def test_both_are_run_in_turns_each_run_into_a_folder_of_its_own(checkouts):
+    done = measured(checkouts, "--rounds", 1, "--", "scratchgpt", "--steps", 3)
+    assert done.returncode == 0
+    runs = [json.loads(line) for line in (checkouts / "log").read_text().splitlines()]
+    assert [here for here, _ in runs] == ["base", "new", "new", "base"]
+    assert all(words[:4] == ["throughput", "scratchgpt", "--steps", "3"] for _, words in runs)
+    found = sorted(path.parent.name for path in (checkouts / "out").rglob("result.json"))
+    assert found == ["01", "01", "02", "02"]
+    for arm in ("base", "new"):
+        assert (checkouts / "out" / arm / "02" / "result.json").read_text() == arm
+
+
+def test_by_default_there_are_six_runs_of_each(checkouts):
+    measured(checkouts, "--", "scratchgpt")
+    assert len((checkouts / "log").read_text().splitlines()) == 12
+
+
+def test_a_run_that_fails_ends_the_measurement_and_is_no_pass(checkouts):
+    done = measured(checkouts, "--", "scratchgpt", NEW_ENDS="4")
+    assert done.returncode == 4
+    assert "::error title=gptbench::the run of new ended with status 4" in done.stdout
+    assert len((checkouts / "log").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [("1", "a regression is established"), ("5", "the results cannot be compared")],
+)
+def test_the_exit_code_of_the_comparison_is_that_of_the_job(checkouts, status, says):
+    done = judged(checkouts, NEW_ENDS=status)
+    assert done.returncode == int(status)
+    assert f"::error title=gptbench::{says}" in done.stdout
+
+
+def test_the_comparison_is_asked_for_markdown_junit_and_files(checkouts):
+    judged(checkouts, "--strict")
+    ((_, words),) = [json.loads(line) for line in (checkouts / "log").read_text().splitlines()]
+    assert words == [
+        *("compare", "base", "new", "--format", "markdown"),
+        *("--junit", "junit.xml", "--out", "comparison", "--strict"),
+    ]
+
+
+def test_the_summary_of_the_job_is_added_to(checkouts):
+    summary = checkouts / "summary.md"
+    summary.write_text("before\n")
+    judged(checkouts, GITHUB_STEP_SUMMARY=str(summary), SAYS="| × |")
+    assert summary.read_text(encoding="utf-8") == "before\n| × |\n"
+
+
+def test_a_summary_too_long_for_github_is_cut_and_says_so():
+    """METHOD: one of over 1 MiB is lost whole."""
+    text = "| a row of a table × |\n" * 10_000
+    cut = PARTS["shortened"](text, 60_000)
+    assert len(cut.encode()) <= 60_000
+    kept = cut.count("| a row")
+    assert f"{10_000 - kept:,} lines omitted" in cut
+    assert PARTS["shortened"]("short\n", 60_000) == "short\n"
+
+
+# -- the base of a job's checkout -----------------------------------------------------------------
+
+
+def git(place, *words):
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
+    return subprocess.run(
+        ["git", *words],
+        cwd=place,
+        env={**os.environ, **who, "GIT_COMMITTER_EMAIL": "a@b"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What a job has: the last of three commits, and nothing of the others."""
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    git(origin, "init", "-q", "-b", "main")
+    commits = []
+    for content in ("one", "two", "three"):
+        (origin / "file").write_text(content)
+        git(origin, "add", "file")
+        git(origin, "commit", "-qm", content)
+        commits.append(git(origin, "rev-parse", "HEAD"))
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{origin}", "clone")
+    return tmp_path / "clone", commits
+
+
+def test_without_a_base_it_is_the_commit_before(clone, tmp_path):
+    place, _ = clone
+    assert script(place, "checkout", "--base=", "--into", tmp_path / "base").returncode == 0
+    assert (tmp_path / "base" / "file").read_text() == "two"
+    assert (place / "file").read_text() == "three"
+
+
+def test_a_base_that_the_clone_lacks_is_fetched(clone, tmp_path):
+    place, commits = clone
+    done = script(place, "checkout", f"--base={commits[0]}", "--into", tmp_path / "base")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "base" / "file").read_text() == "one"
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "--upload-pack=touch x"])
+def test_a_base_that_is_none_ends_the_job(clone, tmp_path, ref):
+    place, _ = clone
+    assert script(place, "checkout", f"--base={ref}", "--into", tmp_path / "base").returncode != 0
+    assert not (tmp_path / "base").exists()
+    assert not (place / "x").exists()
+
+
+# -- in earnest -----------------------------------------------------------------------------------
+
+TINY = ["gptfromscratch-rope", "-t", "32", "-b", "2", "--steps", "10", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """This code and a copy of it, measured in turns."""
+    place = tmp_path_factory.mktemp("turns")
+    files = subprocess.run(
+        ["git", "archive", "HEAD", "gptbench", "presets"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    for arm in ("base", "new"):
+        (place / arm).mkdir()
+        subprocess.run(["tar", "x"], cwd=place / arm, input=files, check=True)
+    done = measured(place, "--rounds", 1, "--", *TINY, "--peak", "none")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.slow
+def test_two_copies_of_this_code_are_measured_in_turns(twice):
+    results = sorted((twice / "out").rglob("result.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert [path.parent.parent.name for path in results] == ["base", "new", "new", "base"]
+
+
+@pytest.mark.slow
+def test_two_copies_of_this_code_are_judged(twice, tmp_path):
+    summary = tmp_path / "summary.md"
+    done = judged(twice, GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode in (0, 1), done.stderr
+    assert "|" in summary.read_text(encoding="utf-8")
+    assert (twice / "out" / "junit.xml").exists()
+    assert list((twice / "out" / "comparison").iterdir())

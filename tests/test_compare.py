@@ -1,0 +1,258 @@
+"""Results held to earlier ones: what is matched, what is refused, and what may be said."""
+
+import json
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptbench import comparability, compare, comparison, metrics, record
+from gptbench.compare import Rules
+from gptbench.errors import NotComparableError, QuestionError, UnknownNameError
+from records import CPU, ON_CPU, ON_GPU, STEPS, replicates, result
+
+
+def compared(base, new, **changes):
+    return compare.compare(base, new, Rules(**{"threshold": 0.02, **changes}))
+
+
+def only(found):
+    (row,) = found.rows
+    return row
+
+
+# -- single results -----------------------------------------------------------------------------
+
+
+def test_a_loss_of_40_percent_is_found_with_one_result_a_side(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", factor=1 / 0.6)
+    row = only(compared(base, new))
+    assert row.verdict == "REGRESSED"
+    assert comparison.in_rate(row.change.log_ratio) == pytest.approx(-0.4, abs=1e-6)
+
+
+def test_a_loss_of_3_percent_is_not_established_with_one_result_a_side(tmp_path):
+    """METHOD: two processes that run the same differ by 4.28% (sd), steps within them by ±1%."""
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", factor=1.03)
+    assert only(compared(base, new)).verdict == "INCONCLUSIVE"
+
+
+def test_the_interval_is_the_runs_own_and_the_processes_in_quadrature(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", factor=1.03)
+    change = only(compared(base, new, process_sd=0.05)).change
+    own = metrics.derive(record.read(base)).step_time_s
+    within = math.log(own.high / own.low) / 2
+    assert (change.high - change.low) / 2 == pytest.approx(
+        math.sqrt((1.96 * 0.05) ** 2 + 2 * within**2), rel=1e-3
+    )
+
+
+def test_quiet_processes_may_be_stated(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", factor=1.05)
+    assert only(compared(base, new, process_sd=0.005)).verdict == "REGRESSED"
+
+
+def test_the_allowance_is_stated(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b")
+    found = compared(base, new)
+    assert "one process a side, which may differ by 4.28% (sd)" in only(found).change.method
+    assert any("--process-sd" in note for note in found.notes)
+
+
+def test_five_steps_are_no_interval(tmp_path):
+    few = replace(ON_GPU, measurement=replace(ON_GPU.measurement, step_ns=STEPS[:5]))
+    base, new = result(tmp_path / "a", few), result(tmp_path / "b", few, factor=2)
+    row = only(compared(base, new))
+    assert (row.verdict, row.reason) == (
+        "INCONCLUSIVE",
+        "an interval needs 6 steps a result. Measure longer",
+    )
+
+
+@settings(max_examples=20)
+@given(st.floats(min_value=0.3, max_value=3))
+def test_sides_that_change_places_mirror_the_change(tmp_path_factory, factor):
+    folder = tmp_path_factory.mktemp("sides")
+    a, b = result(folder / "a"), result(folder / "b", factor=factor)
+    one, other = only(compared(a, b)), only(compared(b, a))
+    mirror = {"REGRESSED": "IMPROVED", "IMPROVED": "REGRESSED"}
+    assert other.verdict == mirror.get(one.verdict, one.verdict)
+    assert other.change.log_ratio == pytest.approx(-one.change.log_ratio)
+    assert other.change.low == pytest.approx(-one.change.high)
+
+
+# -- replicates ---------------------------------------------------------------------------------
+
+
+def test_from_six_results_a_side_their_own_scatter_decides(tmp_path):
+    quiet = [1 + 0.001 * i for i in range(6)]
+    base = replicates(tmp_path / "a", quiet)
+    new = replicates(tmp_path / "b", [1.03 * f for f in quiet])
+    row = only(compared(base, new))
+    assert row.verdict == "REGRESSED"
+    assert row.change.log_ratio == pytest.approx(math.log(1.03), abs=1e-4)
+    assert "6 and 6 processes, by their own scatter" in row.change.method
+
+
+def test_few_replicates_that_scatter_more_than_allowed_widen_the_interval(tmp_path):
+    quiet = replicates(tmp_path / "a", [1.0, 1.01, 0.99])
+    wild = replicates(tmp_path / "b", [1.0, 1.3, 0.7])
+    one = only(compared(quiet, quiet)).change
+    other = only(compared(quiet, wild)).change
+    assert other.high - other.low > 2 * (one.high - one.low)
+
+
+def test_pitfall_33_replicates_of_processes_that_differ_raise_few_false_alarms(tmp_path):
+    """Processes 3% apart (sd), in which each step is sure to 1%: the steps alone would alarm."""
+    rng, alarms = random.Random(1), 0
+    for trial in range(20):
+        sides = [[math.exp(rng.gauss(0, 0.03)) for _ in range(6)] for _ in "AB"]
+        base, new = (replicates(tmp_path / f"{trial}{i}", s) for i, s in enumerate(sides))
+        alarms += only(compared(base, new)).verdict in ("REGRESSED", "IMPROVED")
+    assert alarms <= 2
+
+
+def test_many_benchmarks_are_judged_together(tmp_path):
+    """Of 30 benchmarks one is 10% slower in one process a side: alone found, among 30 not."""
+    for b in range(30):
+        work = replace(ON_GPU.workload, batch_size=b + 1)
+        rec = replace(ON_GPU, workload=work)
+        result(tmp_path / f"a/{b}", rec)
+        result(tmp_path / f"b/{b}", rec, factor=1.1 if b == 3 else 1.0)
+    found = compared(tmp_path / "a", tmp_path / "b")
+    assert {row.verdict for row in found.rows} == {"INCONCLUSIVE"}
+    alone = only(compared(tmp_path / "a/3", tmp_path / "b/3"))
+    assert alone.verdict == "REGRESSED"
+    assert found.mean.log_ratio == pytest.approx(math.log(1.1) / 30)
+
+
+# -- what is not comparable ---------------------------------------------------------------------
+
+OTHERS = {
+    "model": replace(ON_CPU, model=replace(ON_CPU.model, n_layers=6)),
+    "device": replace(ON_CPU, device=replace(CPU, name="Another CPU")),
+    "dtype": replace(ON_CPU, workload=replace(ON_CPU.workload, dtype="bfloat16")),
+    "batch-size": replace(ON_CPU, workload=replace(ON_CPU.workload, batch_size=2)),
+    "seq-len": replace(ON_CPU, workload=replace(ON_CPU.workload, seq_len=512)),
+    "mode": replace(ON_CPU, workload=replace(ON_CPU.workload, mode="forward")),
+    "attention": replace(ON_CPU, workload=replace(ON_CPU.workload, attention="fused")),
+    "compile": replace(ON_CPU, workload=replace(ON_CPU.workload, compile=True)),
+    "threads": replace(ON_CPU, environment={**ON_CPU.environment, "threads": 4}),
+    "torch": replace(ON_CPU, environment={**ON_CPU.environment, "torch": "2.10.1+cpu"}),
+}
+
+
+@pytest.mark.parametrize("factor", OTHERS)
+def test_what_differs_is_refused_and_named(tmp_path, factor):
+    base, new = result(tmp_path / "a", ON_CPU), result(tmp_path / "b", OTHERS[factor])
+    found = compared(base, new)
+    assert only(found).verdict == "INCOMPARABLE"
+    assert f"--across {factor}" in only(found).reason
+    assert found.exit_code(strict=False) == 5
+
+
+@pytest.mark.parametrize("factor", OTHERS)
+def test_what_is_declared_to_be_under_test_is_compared(tmp_path, factor):
+    base = replicates(tmp_path / "a", [1, 1.001, 1.002, 1.003, 1.004, 1.005], long(ON_CPU))
+    new = replicates(tmp_path / "b", [2, 2.001, 2.002, 2.003, 2.004, 2.005], long(OTHERS[factor]))
+    found = compared(base, new, across=(factor,))
+    tokens = OTHERS[factor].workload.tokens / ON_CPU.workload.tokens
+    assert math.exp(only(found).change.log_ratio) == pytest.approx(2 / tokens, rel=1e-2)
+    assert {d.factor for d in only(found).differences} == {factor}
+
+
+def long(rec):
+    return replace(rec, measurement=ON_GPU.measurement)
+
+
+def test_pitfall_39_half_the_layers_are_not_faster_but_less(tmp_path):
+    base = result(tmp_path / "a")
+    half = replace(ON_GPU, model=replace(ON_GPU.model, n_layers=6))
+    row = only(compared(base, result(tmp_path / "b", half, factor=0.5)))
+    assert row.verdict == "INCOMPARABLE"
+    assert "n_layers 12 → 6" in row.reason
+
+
+def test_a_patch_of_torch_is_no_other_torch(tmp_path):
+    patched = replace(ON_GPU, environment={**ON_GPU.environment, "torch": "2.9.1+cu128"})
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", patched)
+    assert only(compared(base, new)).verdict != "INCOMPARABLE"
+
+
+def test_a_models_name_is_no_difference(tmp_path):
+    renamed = replace(ON_GPU, model=replace(ON_GPU.model, name="mine"))
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", renamed)
+    assert only(compared(base, new)).verdict != "INCOMPARABLE"
+
+
+def test_a_cpus_threads_are_a_factor_and_not_another_device(tmp_path):
+    two, four = (
+        replace(
+            ON_CPU,
+            device=replace(CPU, name=f"Example CPU, {n} threads"),
+            environment={**ON_CPU.environment, "threads": n},
+        )
+        for n in (2, 4)
+    )
+    row = only(compared(result(tmp_path / "a", two), result(tmp_path / "b", four)))
+    assert row.reason == "threads 2 → 4 (if that is under test: --across threads)"
+
+
+def test_results_of_one_side_that_differ_are_no_replicates(tmp_path):
+    result(tmp_path / "a/1")
+    other = replace(ON_GPU, environment={**ON_GPU.environment, "torch": "2.10.0"})
+    result(tmp_path / "a/2", other)
+    row = only(compared(tmp_path / "a", result(tmp_path / "b"), across=("torch",)))
+    assert row.reason == "the results of the base are no replicates: torch 2.9 and 2.10"
+
+
+def test_an_unknown_factor_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="'attention'"):
+        comparability.factor("atention")
+
+
+def test_a_result_of_another_schema_is_not_comparable(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b")
+    document = json.loads(base.read_text())
+    base.write_text(json.dumps({**document, "schema_version": 99}))
+    with pytest.raises(NotComparableError, match="schema_version 99"):
+        compared(base, new)
+
+
+def test_a_broken_result_is_a_wrong_question(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b")
+    base.write_text("{")
+    with pytest.raises(QuestionError, match="is not JSON"):
+        compared(base, new)
+
+
+# -- what is missing ----------------------------------------------------------------------------
+
+
+def test_pitfall_37_a_missing_baseline_file_is_a_named_row_and_no_pass(tmp_path):
+    found = compared(tmp_path / "nowhere.json", result(tmp_path / "b"))
+    assert only(found).verdict == "INCOMPARABLE"
+    assert only(found).reason == f"no baseline: '{tmp_path}/nowhere.json' is not there"
+    assert found.exit_code(strict=False) == 5
+
+
+@pytest.mark.parametrize("lacking", ["a", "b"])
+def test_pitfall_37_a_benchmark_that_one_side_lacks_is_a_named_row_and_no_pass(tmp_path, lacking):
+    extra = replace(ON_GPU, workload=replace(ON_GPU.workload, batch_size=7))
+    for side in ("a", "b"):
+        result(tmp_path / side / "1")
+        if side != lacking:
+            result(tmp_path / side / "2", extra)
+    found = compared(tmp_path / "a", tmp_path / "b")
+    (row,) = (r for r in found.rows if r.verdict == "INCOMPARABLE")
+    assert row.side.workload.batch_size == 7
+    assert f"'{tmp_path}/{lacking}' has no such benchmark" in row.reason
+    assert found.exit_code(strict=False) == 5
+
+
+def test_nothing_on_either_side_is_a_wrong_question(tmp_path):
+    with pytest.raises(QuestionError, match=r"no result\.json"):
+        compared(tmp_path / "a", tmp_path / "b")
