@@ -1,6 +1,8 @@
 """Steps of the real model under the real profiler; and what is refused beforehand."""
 
 import dataclasses
+import inspect
+import itertools
 import json
 import math
 
@@ -8,8 +10,12 @@ import profiles
 import pytest
 import torch
 from torch import nn
+from torch._C._autograd import DeviceType
 
 from gptbench import flops, module_times, profile, record, waterfall
+from gptbench.cli import profile as cli_profile
+from gptbench.cli import throughput as cli_throughput
+from gptbench.cli.question import typed
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import QuestionError
 from gptbench.profiling import ProfileTask
@@ -27,20 +33,20 @@ TINY = ModelConfig(
 )  # fmt: skip
 
 
-def profiled(trace=None, **words):
+def profiled(trace=None, turns=1, **words):
     work = Workload(**{"batch_size": 2, "seq_len": 32, **words})
     measure = MeasureTask(
         model=TINY, workload=work, device="cpu", warmup_steps=1, warmup_s=0.0, steps=None,
         min_steps=1, window_s=0.1, data=None, memory_limit_bytes=None,
     )  # fmt: skip
-    task = ProfileTask(measure=measure, turns=2, steps=1, window_s=1.0, trace=trace)
+    task = ProfileTask(measure=measure, turns=turns, steps=1, window_s=1.0, trace=trace)
     return work, worker.profile(task, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     file = tmp_path_factory.mktemp("trace") / "trace.json"
-    work, found = profiled(trace=str(file))
+    work, found = profiled(trace=str(file), turns=2)
     return work, found, json.loads(file.read_text())
 
 
@@ -112,6 +118,23 @@ def test_the_trace_has_every_module_by_its_name(trained):
     assert {f"{MODULE}: GPT", f"{MODULE}blocks.2.attn.qkv: Linear"} <= names
 
 
+def test_a_module_of_ones_own_has_the_flops_of_its_trace():
+    """A product of 8 -> 4 for 16 rows, forward and for its weight."""
+    model = nn.Sequential(nn.Linear(8, 4))
+    batch = torch.ones(16, 8)
+
+    def step(x):
+        loss = model(x).sum()
+        loss.backward()
+        return loss.detach()
+
+    bench = worker._Bench(step, itertools.repeat(batch), torch.device("cpu"), None, announced=True)
+    found = timeline.on_cpu([worker._profiled(bench, 1)])
+    flops_of = {w.direction: w.flops for w in found.work if w.product}
+    assert flops_of == {"forward": 2 * 16 * 8 * 4, "backward": 2 * 16 * 8 * 4}
+    assert {w.module for w in found.work if w.product} == {"0"}
+
+
 class Nvtx:
     def __init__(self):
         self.said = []
@@ -148,6 +171,51 @@ def test_a_module_that_fails_ends_its_range():
     with worker.announcing(nvtx), pytest.raises(ArithmeticError):
         net(torch.ones(1))
     assert nvtx.said[-2:] == ["end", "end"]
+
+
+class Kineto:
+    """An event as Kineto gives it."""
+
+    def __init__(self, name, kind=DeviceType.CPU):
+        self._name, self._kind = name, kind
+
+    def name(self):
+        return self._name
+
+    def device_type(self):
+        return self._kind
+
+    def __getattr__(self, fact):
+        listed = {
+            "shapes": [[2, 3], [3, 4]],
+            "dtypes": ["float"] * 2,
+            "concrete_inputs": [None] * 2,
+        }
+        return lambda: listed.get(fact, 7)
+
+
+@pytest.mark.parametrize(
+    ("event", "where"),
+    [
+        (Kineto("aten::mm"), "host"),
+        (Kineto("cudaLaunchKernel"), "runtime"),
+        (Kineto("cuLaunchKernelEx"), "runtime"),
+        (Kineto("hipLaunchKernel"), "runtime"),
+        (Kineto("nvjet_tst_128x256", DeviceType.CUDA), "device"),
+        (Kineto("Memset (Device)", DeviceType.CUDA), "device"),
+        # The device has the host's ranges a second time, and they are no work.
+        (Kineto(f"{MODULE}up: Linear", DeviceType.CUDA), "range"),
+        (Kineto("Optimizer.step#AdamW.step", DeviceType.CUDA), "range"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name(),
+)
+def test_an_event_is_of_the_host_of_the_runtime_or_of_the_device(event, where):
+    assert worker.as_event(event).where == where
+
+
+def test_only_operators_have_shapes():
+    assert worker.as_event(Kineto("aten::mm")).call.shapes == ((2, 3), (3, 4))
+    assert worker.as_event(Kineto("autograd::engine::evaluate_function: MmBackward0")).call is None
 
 
 # -- what it amounts to -------------------------------------------------------------------------
@@ -237,6 +305,39 @@ def test_a_question_that_is_refused_leaves_no_trace(tmp_path):
     with pytest.raises(QuestionError):
         profile.run(asked(model="gpt2-xxl"), tmp_path / "trace.json", lambda *_: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trace_takes_its_place_when_all_has_gone_well(tmp_path):
+    file = tmp_path / "trace.json"
+    with profile._beside(file) as written:
+        written.write_text("whole")
+        assert not file.exists()
+    assert [f.name for f in tmp_path.iterdir()] == ["trace.json"]
+    assert file.read_text() == "whole"
+
+
+def interrupted(file):
+    with profile._beside(file) as written:
+        written.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_fails_leaves_the_trace_before_it(tmp_path):
+    file = tmp_path / "trace.json"
+    file.write_text("before")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(file)
+    assert [f.name for f in tmp_path.iterdir()] == ["trace.json"]
+    assert file.read_text() == "before"
+
+
+def test_a_profile_is_asked_with_every_option_of_a_measurement():
+    def options(command):
+        return set(inspect.signature(command).parameters)
+
+    own = {"depth", "trace", "out", "format"}
+    assert options(cli_profile.command) - own == set(inspect.signature(typed).parameters)
+    assert options(cli_throughput.command) >= set(inspect.signature(typed).parameters)
 
 
 def test_own_times_need_no_thread_but_the_steps():

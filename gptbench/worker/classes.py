@@ -14,7 +14,7 @@ _POINTWISE = (
     r"maximum|minimum|clamp|clamp_max|where|masked_fill|tril|triu|addcmul|addcdiv|lerp|sum|mean|"
     r"var|std|var_mean|prod|max|min|amax|amin|argmax|cumsum|norm|linalg_vector_norm|topk|sort|"
     r"argsort|bincount|eq|ne|lt|le|gt|ge|all|any|isnan|isfinite|logical_\w+|bitwise_\w+|"
-    r"floor_divide|remainder|native_dropout|native_dropout_backward|bernoulli|uniform|normal|polar"
+    r"floor_divide|remainder|dropout|native_dropout|native_dropout_backward|bernoulli|uniform|normal|polar"
 )
 _COPIES = (
     r"copy|cat|fill|zero|arange|clone|repeat|repeat_interleave|flip|roll|gather|scatter|"
