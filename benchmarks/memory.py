@@ -1,9 +1,10 @@
 """The predicted bytes beside those that autograd saves, storages reach and processes take.
 
-python benchmarks/memory.py [--fake-only]
+python benchmarks/memory.py [--fake-only] [--device cuda]
 
 The first grid runs on fake tensors, at full size. In the second each row is a process of its own
-that takes two real steps, under a memory limit, as the search for the largest batch runs them.
+that takes two real steps, under a memory limit, as the search for the largest batch runs them; on
+CUDA its peak is that of PyTorch's allocator.
 """
 
 import argparse
@@ -11,9 +12,10 @@ import itertools
 import statistics
 import warnings
 
-from gptbench import memory, presets, runner
+from gptbench import device as devices
+from gptbench import memory, presets, room, runner
 from gptbench.config import Workload
-from gptbench.record import MeasureTask
+from gptbench.record import DetectTask, MeasureTask
 from gptbench.units import gib
 from gptbench.worker import allocations
 
@@ -81,14 +83,18 @@ def summary(found):
     return f"{statistics.median(map(abs, found)):8.3%} {worst:+9.3%}"
 
 
-def in_processes() -> None:
-    print("\nreal steps, each in a process of its own: resident memory above its start\n")
+MEASURED = {"cpu": "resident memory above its start", "cuda": "the allocator's peak"}
+
+
+def in_processes(device: str) -> None:
+    print(f"\nreal steps, each in a process of its own: {MEASURED[device]}\n")
+    setup = room.setup(runner.detect(DetectTask(device=device)), devices.table())
     print(f"{'preset':12s} {'step':46s} {'predicted':>10s} {'measured':>10s}   error")
     found = []
     for name, facts in REAL:
         config, work = presets.load(name), Workload(**facts)
-        predicted = memory.footprint(config, work).total
-        measured = taken_bytes(config, work)
+        predicted = memory.footprint(config, work, setup).total
+        measured = taken_bytes(config, work, device)
         found.append(predicted / measured - 1)
         said = f"{work.batch_size} x {work.seq_len}, {words(work)}"
         print(f"{name:12s} {said:46s} {gib(predicted):>10s} {gib(measured):>10s} {found[-1]:+7.1%}")
@@ -103,12 +109,12 @@ def words(work: Workload) -> str:
     return f"{number_format}, {work.attention}{again}{batches}"
 
 
-def taken_bytes(config, work) -> int:
+def taken_bytes(config, work, device) -> int:
     """The peak of the second of two steps and of the first, which makes the optimizer's state."""
     task = MeasureTask(
         model=config,
         workload=work,
-        device="cpu",
+        device=device,
         warmup_steps=1,
         warmup_s=0.0,
         steps=1,
@@ -125,12 +131,13 @@ def taken_bytes(config, work) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fake-only", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     # RMSNorm under autocast has no fused kernel on a CPU, and says so.
     warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
     on_fake_tensors()
     if not options.fake_only:
-        in_processes()
+        in_processes(options.device)
 
 
 if __name__ == "__main__":

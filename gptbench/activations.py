@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gptbench.config import DTYPE_BYTES, ModelConfig, Workload
+from gptbench import kernels
+from gptbench.config import DTYPE_BYTES, FLOAT32_BYTES, ModelConfig, Workload
 from gptbench.tape import Operation, Tape, Tensor
 
 Kind = Literal["cpu", "cuda"]
 
-FLOAT32_BYTES = 4
 INDEX_BYTES = 8  # int64
 
 
@@ -31,6 +31,7 @@ class Setting:
     model: ModelConfig
     work: Workload
     kind: Kind
+    capability: str = kernels.USUAL
 
     @property
     def product(self) -> int:
@@ -48,11 +49,29 @@ class Setting:
         return self.work.autocast and self.kind == "cuda"
 
     @property
-    def fused(self) -> bool:
-        """Whether attention is one kernel: it needs heads of one size, and no sinks."""
+    def called_fused(self) -> bool:
+        """Whether PyTorch is asked for attention: it needs heads of one size, and no sinks."""
         model = self.model
         alike = model.d_head == model.d_value and not model.attention_sinks
         return self.work.attention == "fused" and alike
+
+    def fused(self, window: int) -> bool:
+        """Whether attention is one kernel: PyTorch has one for every case on a CPU alone."""
+        if not self.called_fused or self.kind == "cpu":
+            return self.called_fused
+        model, work = self.model, self.work
+        return kernels.fuses_attention(
+            self.capability,
+            work.dtype,
+            model.d_head,
+            shares_heads=model.n_kv_heads < model.n_heads,
+            masked=0 < window < work.queries,
+        )
+
+    @property
+    def always_fused(self) -> bool:
+        """Whether attention is one kernel in every layer."""
+        return all(map(self.fused, {self.model.window(i) for i in range(self.model.n_layers)}))
 
 
 @dataclass(slots=True)
@@ -243,14 +262,16 @@ def attention(part: Part, x: Tensor, window: int) -> Tensor:
         q, k = (_rotate(part, t) for t in (q, k))
     mixed = _each_length(part, (q, k, v), window)
     shape = (*x.shape[:2], model.n_heads * model.d_value)
-    mixed = part.make(mixed, *shape) if _by_head(part.setting) else part.alias(mixed, *shape)
+    mixed = (
+        part.make(mixed, *shape) if _by_head(part.setting, window) else part.alias(mixed, *shape)
+    )
     if model.out_proj:
         mixed = part.linear("attn.out", mixed, model.d_model, model.out_bias)
     part.tape.read(x, q, k, v)
     return mixed
 
 
-def _by_head(setting: Setting) -> bool:
+def _by_head(setting: Setting, window: int) -> bool:
     """Whether the core's result lies in memory head by head, and is copied to lie token by token.
 
     A fused kernel's lies as its queries do, which are token by token but where part of a head turns.
@@ -259,7 +280,7 @@ def _by_head(setting: Setting) -> bool:
     if model.n_heads == 1 or work.queries == 1:
         return False
     turned_in_part = 0 < model.d_rotary < model.d_head
-    return not setting.fused or len(work.lengths) > 1 or turned_in_part
+    return not setting.fused(window) or len(work.lengths) > 1 or turned_in_part
 
 
 def _heads(part: Part, x: Tensor) -> tuple[Tensor, ...]:
@@ -313,7 +334,7 @@ def _each_length(part: Part, qkv: tuple[Tensor, ...], window: int) -> Tensor:
     """The core for each of the sequences packed in a row, and their results side by side."""
     model, work = part.setting.model, part.setting.work
     lengths = work.lengths if work.mode != "decode" else (1,)
-    core = _fused if part.setting.fused else _written_out
+    core = _core_of(part.setting, window)
     if len(lengths) == 1:
         return _core(part, core, qkv, window)
     (B, T, N), Hv = qkv[0].shape[:3], model.d_value
@@ -323,6 +344,12 @@ def _each_length(part: Part, qkv: tuple[Tensor, ...], window: int) -> Tensor:
 
 
 Core = Callable[[Part, tuple[Tensor, ...], int], Tensor]
+
+
+def _core_of(setting: Setting, window: int) -> Core:
+    if setting.fused(window):
+        return _fused
+    return _written_out_by_torch if setting.called_fused else _written_out
 
 
 def _core(part: Part, core: Core, qkv: tuple[Tensor, ...], window: int) -> Tensor:
@@ -374,6 +401,67 @@ def _written_out(part: Part, qkv: tuple[Tensor, ...], _window: int) -> Tensor:
     mixed = part.matmul(("attn.values.weights", "attn.values.values"), weights, v, B, T, N, Hv)
     part.tape.read(*qkv, scores, k)
     return mixed
+
+
+def _written_out_by_torch(part: Part, qkv: tuple[Tensor, ...], _window: int) -> Tensor:
+    """What scaled_dot_product_attention does where no kernel takes its inputs: all in float32.
+
+    `_scaled_dot_product_attention_math` of aten/src/ATen/native/transformers/attention.cpp.
+    """
+    (B, T, N, H), (K, Hv), size = qkv[0].shape, qkv[2].shape[-2:], qkv[0].size
+    work = part.setting.work
+    S = work.seq_len if work.mode == "decode" else T
+    shapes = ((B, T, N, H), (B, S, K, H), (B, S, K, Hv))
+    wide = [
+        part.make(t, *shape, size=FLOAT32_BYTES) if size != FLOAT32_BYTES else t
+        for t, shape in zip(qkv, shapes, strict=True)
+    ]
+    scaled, mask = part.make(wide[0]), _mask_of_numbers(part, T)
+    k, v = (
+        part.make(t, B, N, S, width) if K != N else t
+        for t, width in zip(wide[1:], (H, Hv), strict=True)
+    )
+    turned = part.make(k, B, N, S, H)
+    # A product reads heads of one sequence as they lie; repeated ones lie side by side already.
+    apart, repeated = B > 1 and N > 1 and T > 1, K != N or B == 1 or N == 1
+    q = part.make(scaled, B, N, T, H) if apart else scaled
+    turned = turned if repeated else part.make(turned)
+    scores = part.matmul(("attn.scores.queries", "attn.scores.keys"), q, turned, B, N, T, S)
+    if T > 1:
+        scores = part.make(scores)
+    part.tape.read(scaled, mask, k, *wide)
+    weights = _safe_softmax(part, scores)
+    if size != FLOAT32_BYTES:
+        unused = Tensor(weights.shape, size)
+        part.tape.add(Operation(outputs=(unused,), reads=(weights,)))
+        part.tape.read(unused)
+    v = v if repeated else part.make(v, B, N, S, Hv)
+    mixed = part.matmul(("attn.values.weights", "attn.values.values"), weights, v, B, T, N, Hv)
+    part.tape.read(*wide, weights)
+    return part.cast(mixed, size)
+
+
+def _mask_of_numbers(part: Part, T: int) -> Tensor:
+    """0 where a query sees a key, -∞ elsewhere: made of bits. A single query needs none."""
+    made = Tensor((T, T), FLOAT32_BYTES if T > 1 else 0)
+    bits = Tensor((T, T), 1 if T > 1 else 0)
+    part.tape.add(Operation(outputs=(bits,), scratch_forward_bytes=bits.size_bytes))
+    part.tape.add(Operation(outputs=(made,), reads=(bits,)))
+    return made
+
+
+def _safe_softmax(part: Part, scores: Tensor) -> Tensor:
+    """Softmax of rows some of which may be masked whole: they are looked for, and made zero."""
+    made = Tensor(scores.shape, scores.size)
+    return part.tape.add(
+        Operation(
+            outputs=(made,),
+            reads=(scores,),
+            differentiated=(scores,),
+            kept=(("attn.softmax.weights", made),),
+            scratch_forward_bytes=made.size_bytes,
+        )
+    )
 
 
 def _mask(part: Part, scores: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What would make room, and what would make a step fit: each by predicting the step again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from gptbench.memory import Case
@@ -61,9 +61,10 @@ def options(case: Case) -> Iterator[tuple[str, Case]]:
     work = case.work
     if work.attention == "math" and not case.model.attention_sinks:
         yield "--attention fused", replace(case, work=replace(work, attention="fused"))
-    if work.dtype == "float32":
-        cast = replace(work, dtype="bfloat16", autocast=True, tf32=False)
-        yield "--dtype bfloat16", replace(case, work=cast)
+    narrow = case.setup.narrow
+    if work.dtype == "float32" and narrow != "float32":
+        cast = replace(work, dtype=narrow, autocast=True, tf32=False)
+        yield f"--dtype {narrow}", replace(case, work=cast)
     if work.autocast:
         yield "--pure", replace(case, work=replace(work, autocast=False))
     if work.mode == "train":
@@ -99,15 +100,23 @@ def what_would_fit(case: Case, limit_bytes: int, changes: Changes = options) -> 
 
 
 def all_at_once(case: Case, changes: Changes) -> tuple[list[str], Case]:
-    """(what a person would type or do, the case with everything changed that makes room)."""
-    names: list[str] = []
-    while found := _useful(case, changes, names):
-        names.append(found[0])
-        case = found[1]
-    return names, case
+    """(what a person would type or do, the case with everything changed that makes room).
+
+    An option has one value: the last that made room.
+    """
+    names: dict[str, str] = {}
+    while found := _useful(case, changes, names.values()):
+        name, case = found
+        names[_option(name)] = name
+    return list(names.values()), case
 
 
-def _useful(case: Case, changes: Changes, done: list[str]) -> tuple[str, Case] | None:
+def _option(name: str) -> str:
+    """'--recompute block' is one of the values of '--recompute'."""
+    return name.split(maxsplit=1)[0] if name.startswith("--") else name
+
+
+def _useful(case: Case, changes: Changes, done: Iterable[str]) -> tuple[str, Case] | None:
     """The first change that is not made yet and makes room."""
     total = case.footprint.total
     for name, other in changes(case):

@@ -22,6 +22,7 @@ LARGEST_SIZE = 10**9
 MOST_LAYERS = 10_000
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+FLOAT32_BYTES = DTYPE_BYTES["float32"]
 DTYPE_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
 

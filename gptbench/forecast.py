@@ -46,13 +46,13 @@ class OfLedger:
     """Of a preset: everything is arithmetic."""
 
     model: ModelConfig
-    kind: Kind
+    setup: memory.Setup
 
     def step_flops(self, work: Workload) -> float:
         return flops.step_flops(self.model, work).hardware
 
     def line(self, work: Workload) -> tuple[float, float] | None:
-        return memory.affine(self.model, work, memory.Setup(kind=self.kind))
+        return memory.affine(self.model, work, self.setup)
 
     def peak_bytes(self, work: Workload) -> float | None:
         return self._case(work).footprint.total
@@ -69,7 +69,7 @@ class OfLedger:
 
     def _case(self, work: Workload) -> memory.Case:
         """The workload by the kernels of the device that runs it."""
-        return memory.Case(self.model, work, memory.Setup(kind=self.kind))
+        return memory.Case(self.model, work, self.setup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class OfTrace:
 
 
 def of(
-    model: Model, work: Workload, kind: Kind, sizes: tuple[int, ...], progress: Progress
+    model: Model, work: Workload, setup: memory.Setup, sizes: tuple[int, ...], progress: Progress
 ) -> tuple[Model, Forecast]:
     """The forecast of a model, which is traced where it is someone's own, its memory at `sizes`.
 
@@ -125,9 +125,10 @@ def of(
     is wrong with someone's module.
     """
     if isinstance(model, ModelConfig):
-        return model, OfLedger(model, kind)
+        return model, OfLedger(model, setup)
     if not isinstance(model, OwnModule):
         raise QuestionError(f"nothing is known of the model {model.name!r}.")
+    kind = setup.kind
     found = traced(model, work, kind, progress)
     model = replace(model, inputs=found.inputs)
     forecast = OfTrace(model, kind, progress, found)

@@ -11,19 +11,12 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from gptbench import activations, flops
+from gptbench import activations, flops, kernels
 from gptbench.activations import Kind, Part, Setting
-from gptbench.config import ModelConfig, Workload
+from gptbench.config import DTYPE_BYTES, FLOAT32_BYTES, Dtype, ModelConfig, Workload
 from gptbench.tape import Kept, Tensor
 
 Optimizer = Literal["adamw", "adamw-bf16", "adamw-master", "sgd-momentum", "sgd"]
-
-FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
-
-# cuBLAS's workspace in PyTorch's allocator (ATen/cuda/CUDABlas.cpp, `:4096:2:16:8`), one for each
-# thread that multiplies: the one that runs forward, and the one that runs backward. The allocator
-# rounds every tensor up to 512 bytes, which is nothing beside the tensors of a model.
-CUBLAS_WORKSPACE_BYTES = (4096 * 2 + 16 * 8) * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +74,17 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the bytes depend on beside model and workload."""
+    """What the bytes depend on beside model and workload.
+
+    `capability` is the GPU's, `narrow` the number format that the device takes in place of float32
+    ('float32' for none).
+    """
 
     kind: Kind = "cpu"
     optimizer: Optimizer = "adamw"
     loss_chunks: int = 1
+    capability: str = kernels.USUAL
+    narrow: Dtype = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ DEFAULT = Setup()
 
 def footprint(model: ModelConfig, work: Workload, setup: Setup = DEFAULT) -> Footprint:
     """Everything that a step of `work` holds, from its second step on."""
-    parts = _Parts(Setting(model, work, setup.kind), setup)
+    parts = _Parts(Setting(model, work, setup.kind, setup.capability), setup)
     moments = tuple(_training(parts) if work.mode == "train" else _reading(parts))
     stored, training = parts.setting.stored, work.mode == "train"
     P = parts.parameters
@@ -141,7 +140,7 @@ def optimizer_bytes(parameters: int, stored: int, optimizer: Optimizer) -> int:
     master = FLOAT32_BYTES if stored < FLOAT32_BYTES else 0
     each = {
         "adamw": 2 * stored,
-        "adamw-bf16": 2 * BFLOAT16_BYTES,
+        "adamw-bf16": 2 * DTYPE_BYTES["bfloat16"],
         "adamw-master": 2 * FLOAT32_BYTES + master,
         "sgd-momentum": stored,
         "sgd": 0,
@@ -193,6 +192,10 @@ class Case:
     def footprint(self) -> Footprint:
         return footprint(self.model, self.work, self.setup)
 
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.model, self.work, self.setup.kind, self.setup.capability)
+
     def largest_batch(self, limit_bytes: int) -> int:
         return largest_batch(self.model, self.work, limit_bytes, self.setup)
 
@@ -206,12 +209,13 @@ class _Stretch:
     forward_bytes: int
     backward_bytes: int
     weight_bytes: int
+    waiting_bytes: int  # of these, what a later part of the backward adds its own to
     cached_bytes: int  # casts of weights that autocast keeps and autograd does not
 
 
-def _stretch(part: Part) -> _Stretch:
+def _stretch(part: Part, waiting_bytes: int = 0) -> _Stretch:
     training = part.setting.work.mode == "train"
-    tape, accumulating = part.tape, part.setting.work.grad_accum > 1
+    tape, accumulating = part.tape, part.setting.work.grad_accum > 1 and not waiting_bytes
     kept_casts = sum(row.size_bytes for row in tape.kept() if row.is_cast)
     return _Stretch(
         kept=tape.kept(),
@@ -219,6 +223,7 @@ def _stretch(part: Part) -> _Stretch:
         forward_bytes=tape.forward_peak_bytes(keeping=training),
         backward_bytes=tape.backward_peak_bytes(accumulating) if training else 0,
         weight_bytes=tape.weight_bytes,
+        waiting_bytes=waiting_bytes,
         cached_bytes=max(0, part.cached_bytes - kept_casts),
     )
 
@@ -241,11 +246,18 @@ class _Parts:
                 known[key] = _stretch(part), y
             stretch, x = known[key]
             self.layers.append(stretch)
-        self.head = _stretch(activations.head(setting, x, setup.loss_chunks))
+        self.head = _stretch(activations.head(setting, x, setup.loss_chunks), self._tied_bytes)
 
     @property
     def all(self) -> list[_Stretch]:
         return [self.embedding, *self.layers, self.head]
+
+    @property
+    def _tied_bytes(self) -> int:
+        """The gradient of a table that is the head's too: it waits for that of the embeddings."""
+        model = self.setting.model
+        table = model.vocab_size * model.d_embed * self.setting.stored
+        return table if model.tied_head else 0
 
     @property
     def tables_bytes(self) -> int:
@@ -282,8 +294,14 @@ class _Parts:
 
     @property
     def overhead(self) -> int:
+        """cuBLAS's workspaces: one for each thread that multiplies, forward and backward.
+
+        PyTorch's allocator rounds every tensor up to 512 bytes, which is nothing beside these.
+        """
+        if self.setting.kind == "cpu":
+            return 0
         threads = 2 if self.setting.work.mode == "train" else 1
-        return threads * CUBLAS_WORKSPACE_BYTES if self.setting.kind == "cuda" else 0
+        return threads * kernels.workspace_bytes(self.setting.capability)
 
     def vocabulary_bytes(self, numbers: int) -> int:
         """Of tensors with a number for each word and row that the loss reads at once."""
@@ -310,7 +328,7 @@ def _training(parts: _Parts) -> Iterator[Moment]:
     for name, stretch in reversed(tuple(backward)):
         kept -= stretch.kept_bytes
         yield held.moment(name, gradients, kept, stretch, stretch.backward_bytes)
-        gradients += 0 if accumulating else stretch.weight_bytes
+        gradients += stretch.waiting_bytes if accumulating else stretch.weight_bytes
     yield held.idle("optimizer step", whole)
 
 

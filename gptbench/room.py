@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gptbench import advice
+from gptbench import advice, device, kernels
 from gptbench.config import Dtype
 from gptbench.device import Device
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
-from gptbench.memory import Case, Component, Moment
+from gptbench.memory import Case, Component, Moment, Setup
+from gptbench.record import Detected
 from gptbench.units import gib
 
 # What the driver and the kernels' code take of a GPU before the first tensor: 0.3 to 0.6 GB.
@@ -20,19 +21,24 @@ SUITABLE: tuple[Dtype, ...] = ("bfloat16", "float16")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What tensors may take of a device, and the number format that suits it."""
+    """What tensors may take of a device, and the number format that suits it.
+
+    `rates` are the formats that the table has a peak for: others are not measured on the device.
+    """
 
     device: str
     size_bytes: int
     dtype: Dtype
+    capability: str = ""
+    rates: tuple[str, ...] = ()
 
 
 def limit(devices: tuple[Device, ...]) -> Limit:
-    """What all of the devices have, less the driver's own.
+    """What torch shows of all of the devices, less what the driver takes for a process.
 
     Raises UnavailableError where the table does not know it, and QuestionError where they differ.
     """
-    sizes = {d.id: d.memory_bytes for d in devices}
+    sizes = {d.id: d.usable_bytes for d in devices}
     if len(set(sizes.values())) > 1:
         names = ", ".join(map(repr, sizes))
         raise QuestionError(f"these differ in their memory: {names}. Type --gpu with one of them.")
@@ -41,7 +47,25 @@ def limit(devices: tuple[Device, ...]) -> Limit:
         raise UnavailableError(f"the table has no memory for {name!r}.")
     float32: Dtype = "float32"
     suitable = next((dtype for dtype in SUITABLE if dtype in devices[0].peaks), float32)
-    return Limit(name, size - CONTEXT_BYTES, suitable)
+    rates = tuple(devices[0].peaks)
+    return Limit(name, size - CONTEXT_BYTES, suitable, devices[0].capability, rates)
+
+
+def setup(here: Detected, devices: tuple[Device, ...]) -> Setup:
+    """The device that a worker found, as memory predicts by it.
+
+    A worker tells no capability: it is that of the device's row, or, where the table has none, the
+    usual one of devices with the same halves.
+    """
+    if here.kind == "cpu":
+        return Setup()
+    row = device.match(here.name, here.units, devices)
+    if here.has_bfloat16:
+        usual, narrow = kernels.USUAL, SUITABLE[0]
+    else:
+        usual, narrow = kernels.BEFORE_AMPERE, SUITABLE[1] if here.has_float16 else "float32"
+    capability = row.capability if row and row.capability else usual
+    return Setup("cuda", capability=capability, narrow=narrow)
 
 
 def largest_batch(case: Case, allowed: Limit) -> int:

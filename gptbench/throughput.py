@@ -17,6 +17,7 @@ from gptbench import (
     memory,
     metrics,
     models,
+    room,
     runner,
 )
 from gptbench.config import (
@@ -125,7 +126,9 @@ def prepare(question: Question, progress: Progress) -> Ready:
     model, work = settled(question, asked, detected)
     used = judged_by(question, asked, detected, work)
     used = _with_achievable(question, detected, used, progress)
-    model, known = forecast.of(model, work, detected.kind, _traced_sizes(question), progress)
+    model, known = forecast.of(
+        model, work, room.setup(detected, asked.table), _traced_sizes(question), progress
+    )
     plan = Plan(question, detected, model, work, asked, known)
     found, limit_bytes = None, asked.memory_limit_bytes
     if question.auto_batch:
@@ -227,9 +230,9 @@ def _suitable_dtype(question: Question, detected: Detected) -> Dtype:
 def _suitable_batch(asked: Asked, model: ModelConfig, work: Workload, detected: Detected) -> int:
     if detected.kind == "cpu":
         return max(1, CPU_TOKENS // work.seq_len)
-    room = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
-    size, kernels = CHOSEN_BATCH, memory.Setup(kind=detected.kind)
-    while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > room:
+    most = CHOSEN_SHARE * (asked.memory_limit_bytes or detected.free_bytes)
+    size, kernels = CHOSEN_BATCH, room.setup(detected, asked.table)
+    while size > 1 and memory.footprint(model, work.with_batch(size), kernels).total > most:
         size //= 2
     return size
 
@@ -351,15 +354,15 @@ def _limit(plan: Plan) -> batch.Limit:
     free = here.free_bytes
     if here.kind == "cuda":
         others = f", where {'; '.join(here.others)}" if here.others else ""
-        room = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
+        most = batch.Limit(free, f"free of the {gib(here.memory_bytes)} of {here.name}{others}")
     else:
-        room = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
+        most = batch.Limit(int(free * (1 - HOST_RESERVE)), f"95% of the {gib(free)} that are free")
     stated = plan.asked.memory_limit_bytes
     if stated is None:
-        return room
+        return most
     words = f"--memory-limit {plan.question.memory_limit}"
-    if stated > room.size_bytes:
-        return replace(room, source=f"{room.source}; {words} is more")
+    if stated > most.size_bytes:
+        return replace(most, source=f"{most.source}; {words} is more")
     return batch.Limit(stated, words)
 
 

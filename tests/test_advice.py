@@ -90,6 +90,7 @@ def test_an_option_that_is_predicted_not_to_fit_is_not_named():
 def test_what_was_predicted_to_fit_and_did_not_has_to_save_a_fifth():
     said = advice.what_would_fit(FLOAT32, 2 * NEED)
     small = [name for name, c in advice.options(FLOAT32) if c.footprint.total > 0.8 * NEED]
+    assert small
     assert not any(f"{name} (" in said for name in small)
 
 
@@ -115,12 +116,39 @@ def test_where_nothing_fits_that_is_said_with_the_least_there_is():
     assert said.startswith("No option makes this model fit")
 
 
-@pytest.mark.parametrize("attention", ["math", "fused"])
-def test_an_option_that_is_taken_is_not_advised(attention):
-    asked = case(batch_size=1, attention=attention, recompute="block")
-    said = advice.what_would_fit(asked, asked.footprint.total)
+def test_an_option_that_is_taken_is_not_advised():
+    asked = case(attention="fused", recompute="block")
+    said = advice.what_would_fit(asked, int(0.5 * asked.footprint.total))
     assert "--recompute" not in said
-    assert ("--attention fused" in said) <= (attention == "math")
+    assert "--attention" not in said
+
+
+def test_an_option_that_is_not_taken_is_advised_where_it_makes_room():
+    asked = case(attention="math")
+    said = advice.what_would_fit(asked, int(0.97 * asked.footprint.total))
+    assert "--recompute block" in said
+    assert "--attention fused" in said
+
+
+@pytest.mark.parametrize("changes", [advice.options, advice.alternatives])
+@pytest.mark.parametrize("attention", ["math", "fused"])
+@pytest.mark.parametrize("name", ["gpt2-small", "gpt2-xl", "llama-3.2-1b"])
+def test_all_at_once_gives_each_option_one_value(name, attention, changes):
+    names, together = advice.all_at_once(case(name, attention=attention), changes)
+    options = [typed.split()[0] for typed in names if typed.startswith("--")]
+    assert len(options) == len(set(options))
+    assert f"--recompute {together.work.recompute}" in names
+
+
+@pytest.mark.parametrize("narrow", ["bfloat16", "float16"])
+def test_the_format_that_is_advised_is_the_one_that_the_device_multiplies(narrow):
+    advised = [name for name in names(case(setup=Setup("cuda", narrow=narrow))) if "dtype" in name]
+    assert advised == [f"--dtype {narrow}"]
+
+
+def test_a_device_without_half_precision_is_advised_none():
+    asked = case(setup=Setup("cuda", narrow="float32"))
+    assert not any("--dtype" in name for name in names(asked))
 
 
 def test_all_at_once_need_less_than_each_alone():

@@ -481,6 +481,13 @@ def test_memory_refuses_in_a_sentence(capsys, words, status, sentence):
     assert sentence in said
 
 
+def test_memory_advises_the_format_that_the_gpu_multiplies(capsys):
+    words = ("memory", "gpt2-small", "--dtype", "float32", "--gpu", "t4", "--format", "json")
+    options = [one["option"] for one in json.loads(answer(capsys, *words)[1])["advice"]]
+    assert "--dtype float16" in options
+    assert "--dtype bfloat16" not in options
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "markdown"])
 def test_memory_of_a_decode_shows_its_cache(capsys, form):
     words = ("memory", "llama-3-8b", "--mode", "decode", "--dtype", "bf16", "--pure")

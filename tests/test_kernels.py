@@ -1,143 +1,88 @@
-"""A GPU's time: an instant to one of those that run, an idle one to who kept it waiting."""
-
-import random
-from collections import Counter
+"""Which attention kernel and which workspace a GPU gets, case by case as PyTorch's source has them."""
 
 import pytest
 
-from gptbench.profiling import BUSY
-from gptbench.worker import kernels
-from gptbench.worker.events import DATA, MODULE, STEP, Event
-from gptbench.worker.kernels import Run
-from gptbench.worker.work import Call
+from gptbench import kernels
+
+T4, V100, A100, A10, H100, B200, RTX_5090 = "7.5", "7.0", "8.0", "8.6", "9.0", "10.0", "12.0"
+MI100, MI250, MI300 = "gfx908", "gfx90a", "gfx942"
 
 
-def ran(start, end, kind, launch=None):
-    return Run(start, end, kind, (kind, "key"), launch)
+def fuses(capability, dtype="float16", d_head=64, shared=False, masked=False):
+    return kernels.fuses_attention(capability, dtype, d_head, shared, masked)
 
 
-def test_at_every_instant_of_random_timelines_the_first_class_has_it():
-    chance = random.Random(1)
-    for _ in range(300):
-        start = chance.randrange(50)
-        end = start + chance.randrange(1, 200)
-        runs = []
-        for _ in range(chance.randrange(20)):
-            begin = chance.randrange(-20, 250)
-            kind = chance.choice(BUSY)
-            runs.append(
-                ran(begin, begin + chance.randrange(50), kind, begin - chance.randrange(40))
-            )
-        expected = Counter()
-        for instant in range(start, end):
-            live = [r.kind for r in runs if r.start <= instant < r.end]
-            expected[min(live, key=BUSY.index) if live else "idle"] += 1
-        found = Counter()
-        for key, ns in kernels.sweep(start, end, runs, []).items():
-            found[key[0] if len(key) > 1 else "idle"] += ns
-        assert found == expected
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("capability", [V100, T4, A100, A10, H100, B200, RTX_5090, MI250, MI300])
+def test_heads_of_their_own_are_one_kernel(capability, masked, dtype):
+    assert fuses(capability, dtype, masked=masked)
 
 
-def test_a_copy_beside_a_product_is_hidden_and_its_rest_exposed():
-    found = kernels.sweep(0, 100, [ran(0, 60, "gemm"), ran(40, 100, "communication")], [])
-    assert found == {("gemm", "key"): 60, ("communication", "key"): 40}
+# supports_grouped_query_attention is false in can_use_mem_efficient_attention, the only kernel
+# for float32 and before Ampere.
+@pytest.mark.parametrize("capability", [V100, T4, A100, H100, RTX_5090, MI300])
+def test_shared_heads_in_float32_are_written_out(capability):
+    assert not fuses(capability, "float32", shared=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("capability", [V100, T4])
+def test_shared_heads_before_ampere_are_written_out(capability, dtype):
+    assert not fuses(capability, dtype, shared=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("capability", [A100, A10, H100, B200, RTX_5090, MI250, MI300])
+def test_shared_heads_in_half_precision_are_flash_attention_from_ampere_on(capability, dtype):
+    assert fuses(capability, dtype, shared=True)
+
+
+# check_for_attn_mask refuses flash attention; cuDNN's, which takes masks, stands before the
+# written-out one on 9.0 and 10.x alone (check_prefer_cudnn_attention).
+@pytest.mark.parametrize(
+    ("capability", "d_head", "fused"),
+    [(A100, 64, False), (A10, 64, False), (RTX_5090, 64, False), (MI300, 64, False),
+     (H100, 64, True), (B200, 128, True), (H100, 256, False), (H100, 100, False)],
+)  # fmt: skip
+def test_shared_heads_under_a_window_are_one_kernel_where_cudnn_comes_first(
+    capability, d_head, fused
+):
+    assert fuses(capability, "bfloat16", d_head, shared=True, masked=True) == fused
+
+
+@pytest.mark.parametrize("capability", [V100, T4])
+def test_bfloat16_before_ampere_is_written_out(capability):
+    assert not fuses(capability, "bfloat16")
+
+
+def test_a_card_that_no_attention_was_built_for_writes_it_out():
+    assert not fuses(MI100)
 
 
 @pytest.mark.parametrize(
-    ("launch", "expected"),
-    [
-        (30, {("host",): 30, ("launch",): 20}),  # came late, and then waited
-        (-5, {("launch",): 50}),  # was there all the time
-        (50, {("host",): 50}),
-        (None, {("host",): 50}),
-    ],
+    ("capability", "d_head", "fused"), [(T4, 60, False), (T4, 64, True), (A100, 60, True)]
 )
-def test_idle_time_is_the_hosts_until_the_next_kernel_is_launched(launch, expected):
-    found = kernels.sweep(0, 100, [ran(50, 100, "gemm", launch)], [])
-    assert found == {("gemm", "key"): 50, **expected}
+def test_the_memory_efficient_kernel_takes_heads_of_whole_eights(capability, d_head, fused):
+    assert fuses(capability, "float16", d_head) == fused
 
 
-def test_the_hosts_fault_has_the_name_of_what_it_waited_for():
-    waits = [(10, 25, "data"), (25, 30, "sync"), (45, 70, "data")]
-    found = kernels.sweep(0, 100, [ran(50, 100, "gemm", 40)], waits)
-    assert found == {
-        ("gemm", "key"): 50,
-        ("host",): 20,
-        ("data",): 15,
-        ("sync",): 5,
-        ("launch",): 10,
-    }
+# check_requires_grad_and_head_dim_gt192_constraints_on_sm86_89_or_120.
+@pytest.mark.parametrize(("d_head", "fused"), [(192, True), (208, False), (256, True)])
+def test_a_wide_head_has_no_backward_on_cards_with_little_shared_memory(d_head, fused):
+    assert fuses(A10, "bfloat16", d_head, shared=True) == fused
+    assert fuses(A100, "bfloat16", d_head, shared=True)
 
 
-def test_behind_the_last_kernel_is_the_tail():
-    assert kernels.sweep(0, 100, [ran(0, 70, "gemm")], [])["tail",] == 30
+@pytest.mark.parametrize(
+    ("capability", "mebibytes"),
+    [(T4, 8.125), (A100, 8.125), ("8.9", 8.125), (H100, 32), (B200, 32), (RTX_5090, 32),
+     (MI250, 32), (MI300, 128), ("gfx950", 128)],
+)  # fmt: skip
+def test_a_workspace_is_as_large_as_pytorch_makes_it(capability, mebibytes):
+    assert kernels.workspace_bytes(capability) == mebibytes * 2**20
 
 
-# -- a whole session ----------------------------------------------------------------------------
-
-
-def call(name, shapes):
-    return Call(name, shapes, ("float",) * len(shapes), (None,) * len(shapes))
-
-
-def steps(count, lost=()):
-    """Steps of 1000: a product of 400 that a module makes, a copy of 100, a kernel of its own."""
-    for step in range(count):
-        at, number = step * 1000, 10 * step
-        yield Event(name=STEP, start=at, end=at + 300)
-        yield Event(name=DATA, start=at + 100, end=at + 150)
-        yield Event(name=f"{MODULE}up: Linear", start=at + 10, end=at + 60)
-        product = call("aten::mm", ((4, 8), (8, 2)))
-        yield Event(
-            name="aten::mm", start=at + 20, end=at + 50, correlation=number + 1, call=product
-        )
-        for i, (name, begin, end) in enumerate(
-            (("nvjet_tst_128x256", 500, 900), ("Memcpy HtoD (Pinned -> Device)", 900, 1000),
-             ("riddle", 1100, 1150))
-        ):  # fmt: skip
-            launch = number + 5 + i
-            yield Event(name="cudaLaunchKernel", start=at + 30 + i, end=at + 31 + i,
-                        where="runtime", correlation=launch)  # fmt: skip
-            if launch in lost:
-                continue
-            linked = number + 1 if i == 0 else 0
-            yield Event(name=name, start=at + begin, end=at + end, where="device",
-                        correlation=launch, linked=linked)  # fmt: skip
-
-
-def test_a_step_is_from_its_first_kernel_to_the_next_ones():
-    """Of five steps the first and the last are left out."""
-    found = kernels.on_gpu([list(steps(5))])
-    assert found.step_ns == (1000, 1000, 1000)
-    times = {w.kind: w.ns for w in found.work}
-    assert times["gemm"] == (400, 400, 400)
-    assert times["copy"] == (100, 100, 100)
-    assert times["other"] == (50, 50, 50)
-    for index in range(3):
-        assert sum(w.ns[index] for w in found.work) == 1000
-
-
-def test_a_kernel_is_of_the_operator_and_module_that_launched_it():
-    found = kernels.on_gpu([list(steps(5))])
-    (product,) = [w for w in found.work if w.kind == "gemm"]
-    assert (product.operator, product.module, product.calls) == ("aten::mm", "up", 1)
-    assert product.flops == 2 * 4 * 8 * 2
-    assert [(m.path, m.calls) for m in found.modules] == [("up", 1)]
-
-
-def test_sessions_are_divided_each_for_itself():
-    """No step reaches over the pause between two sessions."""
-    assert kernels.on_gpu([list(steps(4)), list(steps(4))]).step_ns == (1000,) * 4
-
-
-def test_a_launch_without_a_kernel_is_a_record_that_was_dropped():
-    found = kernels.on_gpu([list(steps(5, lost=(17, 27)))])
-    assert (found.launches, found.dropped) == (9, 2)
-
-
-def test_the_first_step_may_have_lost_its_kernels():
-    assert kernels.on_gpu([list(steps(5, lost=(6, 7)))]).dropped == 0
-
-
-def test_a_session_without_kernels_has_no_step():
-    assert kernels.on_gpu([[Event(name=STEP, start=0, end=10)]]).step_ns == ()
+def test_a_device_without_a_capability_is_taken_for_an_ampere():
+    assert fuses("", shared=True)
+    assert kernels.workspace_bytes("") == kernels.workspace_bytes(A100)

@@ -7,16 +7,20 @@ import torch
 from architectures import models, workloads
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gptbench import flops, memory, presets
+from gptbench import activations, device, flops, memory, presets, room, runner
 from gptbench.config import ModelConfig, Workload
+from gptbench.record import DetectTask, MeasureTask
 from gptbench.worker import allocations, model
 from gptbench.worker.model import GPT
 
 FORMATS = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
+    "float16": {"dtype": "float16"},
     "autocast": {"dtype": "bfloat16", "autocast": True},
+    "autocast to float16": {"dtype": "float16", "autocast": True},
 }
 
 # Every pair of a format, an attention and a recomputation.
@@ -30,6 +34,8 @@ WAYS = (
     ("autocast", "fused", "none"),
     ("autocast", "math", "attention"),
     ("autocast", "math", "block"),
+    ("float16", "fused", "attention"),
+    ("autocast to float16", "math", "none"),
 )
 
 CATALOGUE = presets.catalogue()
@@ -180,6 +186,8 @@ STEPS = (
     ("gpt2-small", ("autocast", "math", "attention"), {"batch_size": 2, "seq_len": 512}),
     ("qwen3-0.6b", ("bfloat16", "fused", "none"), {"batch_size": 1, "seq_len": 128}),
     ("minigpt", ("float32", "fused", "none"), {"batch_size": 4, "seq_len": 256, "grad_accum": 3}),
+    # Heads that are the table of the embeddings too: their gradient waits for the embeddings'.
+    ("gpt2-small", ("float32", "fused", "none"), {"batch_size": 1, "seq_len": 64, "grad_accum": 2}),
 )  # fmt: skip
 
 
@@ -190,6 +198,19 @@ def peak_error(config, work):
 @pytest.mark.parametrize(("name", "way", "facts"), STEPS)
 def test_the_peak_of_a_step_is_what_its_storages_reach(name, way, facts):
     assert abs(peak_error(presets.load(name), workload(way, **facts))) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "number_format"),
+    [("gpt2-small", "autocast"), ("gemma-2-2b", "float32"), ("qwen3-0.6b", "bfloat16")],
+)
+def test_the_peak_of_a_tied_model_that_adds_up_gradients_is_what_its_storages_reach(
+    name, number_format
+):
+    config = replace(presets.load(name), n_layers=2)
+    way = (number_format, "fused", "none")
+    work = workload(way, batch_size=2, seq_len=64, grad_accum=3)
+    assert abs(peak_error(config, work)) < 0.01
 
 
 @pytest.mark.slow
@@ -262,6 +283,100 @@ def test_adding_up_gradients_holds_them_while_the_next_batch_runs():
     forward = {m.name: m.gradients for m in again.moments}["forward, layer 0"]
     assert forward == 4 * flops.parameters(config).total
     assert again.total > once.total
+
+
+# -- attention that PyTorch writes out ----------------------------------------------------------
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """A CPU that has no fused kernel: PyTorch made to write attention out, and the ledger told."""
+    monkeypatch.setattr(activations.Setting, "fused", lambda _setting, _window: False)
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+WRITTEN_OUT = (
+    ("gpt2-small", "float32", "none", 1),
+    ("gpt2-small", "autocast", "none", 3),
+    ("llama-3.2-1b", "float16", "none", 1),
+    ("llama-3.2-1b", "float32", "none", 3),
+    ("qwen3-0.6b", "autocast", "attention", 2),
+    ("gemma-2-2b", "bfloat16", "none", 2),
+)
+
+
+@pytest.mark.usefixtures("no_kernel")
+@pytest.mark.parametrize(("name", "number_format", "recompute", "batch_size"), WRITTEN_OUT)
+def test_attention_without_a_kernel_keeps_and_holds_what_pytorch_does(
+    name, number_format, recompute, batch_size
+):
+    config = replace(presets.load(name), n_layers=2)
+    way = (number_format, "fused", recompute)
+    work = workload(way, batch_size=batch_size, seq_len=256)
+    assert difference(config, work) == 0
+    assert abs(peak_error(config, work)) < 0.03
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_a_decode_without_a_kernel_repeats_the_cache_in_float32():
+    config = replace(presets.load("qwen3-0.6b"), n_layers=2)
+    work = Workload(batch_size=4, seq_len=2048, mode="decode", dtype="float16")
+    assert abs(peak_error(config, work)) < 0.03
+
+
+def cuda_total(name, capability, **facts):
+    work = Workload(batch_size=1, **facts)
+    setup = memory.Setup("cuda", capability=capability)
+    return memory.footprint(presets.load(name), work, setup).total
+
+
+def test_shared_heads_hold_their_scores_on_a_card_without_a_kernel_for_them():
+    # 16 layers of softmax weights in float32, 32 heads of 4096 x 4096: 32 GiB.
+    facts = {"seq_len": 4096, "dtype": "float16", "autocast": True}
+    old, new = (cuda_total("llama-3.2-1b", capability, **facts) for capability in ("7.5", "8.0"))
+    assert old - new > 32 << 30
+
+
+def test_heads_of_their_own_hold_no_scores_on_any_card():
+    facts = {"seq_len": 1024, "dtype": "float16", "autocast": True}
+    assert cuda_total("gpt2-small", "7.5", **facts) == cuda_total("gpt2-small", "8.0", **facts)
+
+
+def test_a_hopper_takes_larger_workspaces_than_an_ampere():
+    # CublasHandlePool.cpp: 32 MiB instead of 8320 KiB, for two threads.
+    facts = {"seq_len": 64}
+    more = cuda_total("minigpt", "9.0", **facts) - cuda_total("minigpt", "8.0", **facts)
+    assert more == 2 * (32 * 1024 - 8320) * 1024
+
+
+# -- on a GPU ---------------------------------------------------------------------------------
+
+# (preset, its layers, what a step reads): some hundred MiB each, beside which nothing rounds.
+ON_GPU = (
+    ("gpt2-small", 12, {"batch_size": 4, "seq_len": 256}),
+    ("qwen3-0.6b", 4, {"batch_size": 2, "seq_len": 512}),
+    ("gpt2-small", 12, {"batch_size": 2, "seq_len": 128, "grad_accum": 2}),
+)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+@pytest.mark.parametrize(("name", "n_layers", "facts"), ON_GPU)
+def test_a_worker_allocates_on_a_gpu_what_is_predicted(name, n_layers, facts, way):
+    here = runner.detect(DetectTask(device="cuda"))
+    if "bfloat16" in FORMATS[way[0]]["dtype"] and not here.has_bfloat16:
+        pytest.skip("this GPU has no bfloat16")
+    config = replace(presets.load(name), n_layers=n_layers)
+    work = workload(way, **facts)
+    task = MeasureTask(
+        model=config, workload=work, device="cuda", warmup_steps=1, warmup_s=0.0, steps=1,
+        min_steps=1, window_s=0.0, data=None, memory_limit_bytes=None,
+    )  # fmt: skip
+    taken = runner.measure(task).measurement.peak_memory_bytes
+    predicted = memory.footprint(config, work, room.setup(here, device.table())).total
+    assert predicted == pytest.approx(taken, rel=0.03)
 
 
 # -- arithmetic -------------------------------------------------------------------------------

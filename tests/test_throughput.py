@@ -7,6 +7,7 @@ import pytest
 from gptbench import curve, forecast, metrics, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
+from gptbench.memory import Setup
 from gptbench.record import Detected
 
 
@@ -150,7 +151,7 @@ def limit(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
-    known = forecast.OfLedger(model, here.kind)
+    known = forecast.OfLedger(model, Setup(here.kind))
     return throughput._limit(throughput.Plan(question(**words), here, model, work, asked, known))
 
 
@@ -281,7 +282,7 @@ def test_an_unknown_name_is_one_of_the_wrong_questions():
 def window_task(here, **words):
     asked = throughput.read(question(**words))
     model = throughput._suitable_model(here)
-    known = forecast.OfLedger(model, here.kind)
+    known = forecast.OfLedger(model, Setup(here.kind))
     work = Workload(batch_size=1, seq_len=128)
     plan = throughput.Plan(question(**words), here, model, work, asked, known)
     return throughput.measure_task(plan, None)

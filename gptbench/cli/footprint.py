@@ -51,7 +51,8 @@ def answer(asked: Asked, format: Format) -> None:
         module, work = module.with_batch(shown.batch_size), work.with_batch(shown.batch_size)
     tables = [footprints.traced(module, work, traced, shown, found.kernels)]
     if asked.allowed and found.largest_batch:
-        tables.append(footprints.fitting(found.largest_batch, asked.allowed))
+        peak_bytes, most = shown.peak_bytes, found.largest_batch
+        tables.append(footprints.fitting(work, peak_bytes, most, asked.allowed))
     show(
         format,
         tables,

@@ -1,5 +1,6 @@
 """gptbench memory."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -125,14 +126,17 @@ def command(
         grad_accum=grad_accum,
     )
     check_fits_context(config, work)
-    case = Case(config, work, Setup("cuda" if cuda else "cpu", optimizer.value))
+    setup = Setup("cuda" if cuda else "cpu", optimizer.value)
+    if allowed:
+        setup = replace(setup, capability=allowed.capability, narrow=allowed.dtype)
+    case = Case(config, work, setup)
     most = room.largest_batch(case, allowed) if allowed else None
     if most and batch_size is None:
         case = Case(config, work.with_batch(most), case.setup)
     found = advice.ranked(case, allowed.size_bytes if allowed else None)
     tables = [footprints.ledger(case), footprints.moments(case.footprint)]
     if allowed and most:
-        tables.append(footprints.fitting(most, allowed))
+        tables.append(footprints.fitting(case.work, case.footprint.total, most, allowed))
     if found:
         tables.append(footprints.advice(found, case.work.batch_size))
     show(format, tables, lambda: room.document(case, found, most))

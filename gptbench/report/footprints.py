@@ -1,6 +1,7 @@
 """The tables of the byte ledger: what a step holds, when, and what would make room."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gptbench.advice import Advice
 from gptbench.config import Workload
@@ -8,6 +9,7 @@ from gptbench.memory import Case, Component, Footprint, Moment
 from gptbench.own import OwnModule
 from gptbench.record import Traced, TracedFootprint
 from gptbench.report import words
+from gptbench.report.roofs import LATENT
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table
 from gptbench.room import Limit
 from gptbench.units import gib, grouped
@@ -28,16 +30,17 @@ def size(number: int) -> Cell:
 def ledger(case: Case) -> Table:
     """Everything that a step holds, tensor by tensor, and the most at once."""
     held = case.footprint
-    stored = f"{grouped(held.parameters // _stored(case))} × {_stored(case)} bytes"
+    each = case.setting.stored
+    stored = f"{grouped(held.parameters // each)} × {each} bytes"
     before: list[tuple[Cell, ...]] = [("parameters", stored, "", size(held.parameters))]
     if case.work.mode == "train":
         before += [
             ("gradients", stored, "", size(held.gradients)),
             ("optimizer", case.setup.optimizer, "", size(held.optimizer)),
         ]
-    totals = _totals(held)
+    totals = _totals(case, held)
     return Table(
-        title=f"{case.model.name}, {words.workload(case.work)}: {gib(held.total)} at the peak",
+        title=f"{case.model.name}, {_counted(case)}: {gib(held.total)} at the peak",
         columns=(
             Column("kept"),
             Column("tensors"),
@@ -45,13 +48,56 @@ def ledger(case: Case) -> Table:
             Column("in all", right=True, unit="bytes"),
         ),
         rows=(*before, *map(_component, held.components), *totals),
-        notes=(f"{PREDICTED} {KERNELS[case.setup.kind]}",),
+        notes=(
+            f"{PREDICTED} {KERNELS[case.setup.kind]}",
+            *_written_out(case),
+            _no_sum(case),
+            *_latent(case, held),
+        ),
         total_rows=len(totals),
     )
 
 
-def _stored(case: Case) -> int:
-    return 4 if case.work.autocast or case.work.dtype == "float32" else 2
+def _counted(case: Case) -> str:
+    """The workload in words, with the attention that is counted."""
+    setting, work = case.setting, case.work
+    if work.attention == "math" or setting.always_fused:
+        return words.workload(work)
+    if setting.called_fused:
+        return f"{words.workload(work)}, written out by PyTorch"
+    return words.workload(replace(work, attention="math"))
+
+
+def _written_out(case: Case) -> tuple[str, ...]:
+    """What is said where fused attention was asked for and a layer has none."""
+    setting, model = case.setting, case.model
+    if case.work.attention == "math" or setting.always_fused:
+        return ()
+    if not setting.called_fused:
+        what = "attention sinks" if model.attention_sinks else "values of another width than keys"
+        return (f"With {what}, attention is counted as written out.",)
+    layers = [setting.fused(model.window(index)) for index in range(model.n_layers)]
+    where = f" in {layers.count(False)} of {len(layers)} layers" if any(layers) else ""
+    said = f"For this attention PyTorch has no fused kernel on this GPU: it writes it out{where}"
+    return (f"{said}, in float32.",)
+
+
+def _no_sum(case: Case) -> str:
+    """Why the rows do not add up to the total."""
+    reasons = ["what is temporary has no row"]
+    if case.work.mode == "train":
+        reasons = ["what the loss keeps is in activations and in logits", *reasons]
+        if case.work.grad_accum == 1:
+            reasons = ["gradients come as activations go", *reasons]
+    return f"The total is what is held at once, not the sum: {', '.join(reasons)}."
+
+
+def _latent(case: Case, held: Footprint) -> tuple[str, ...]:
+    model, work = case.model, case.work
+    if not model.kv_rank or not held.kv_cache:
+        return ()
+    numbers = model.n_layers * work.batch_size * work.seq_len * (model.kv_rank + model.d_rotary)
+    return (f"{LATENT} It takes {gib(numbers * case.setting.product)}.",)
 
 
 def _component(row: Component) -> tuple[Cell, ...]:
@@ -60,11 +106,12 @@ def _component(row: Component) -> tuple[Cell, ...]:
     return (row.name, f"{count} × {list(row.shape)} × {row.size}", in_layer, size(row.total_bytes))
 
 
-def _totals(held: Footprint) -> list[tuple[Cell, ...]]:
-    peak = held.peak
+def _totals(case: Case, held: Footprint) -> list[tuple[Cell, ...]]:
+    peak, loss = held.peak, case.work.mode in ("train", "forward")
+    logits = "of the loss, while it works" if loss else "of the next token"
     rows: list[tuple[Cell, ...]] = [
         ("activations", "all of these tensors", "", size(held.activations)),
-        ("logits", "of the loss, while it works", "", size(held.logits)),
+        ("logits", logits, "", size(held.logits)),
         ("KV cache", "", "", size(held.kv_cache)),
         ("overhead", "cuBLAS workspaces", "", size(peak.overhead)),
     ]
@@ -160,8 +207,14 @@ def traced(
     )
 
 
-def fitting(most: int, allowed: Limit) -> Table:
-    """The largest batch that should fit into a device."""
+def fitting(work: Workload, peak_bytes: int, most: int, allowed: Limit) -> Table:
+    """The largest batch that should fit into a device, beside the one whose peak is known."""
+    over, unrated = work.batch_size > most, allowed.rates and work.dtype not in allowed.rates
+    needed = f"Batch {work.batch_size} does not fit: it needs {gib(peak_bytes)}."
+    unmeasured = (
+        f"The table has no {work.dtype} peak of {allowed.device}, and 'gptbench throughput' refuses "
+        f"it there. Type --dtype {allowed.dtype}."
+    )
     return Table(
         title=f"Largest batch that should fit into {allowed.device}: {grouped(most)}",
         columns=(
@@ -170,5 +223,9 @@ def fitting(most: int, allowed: Limit) -> Table:
             Column("largest batch", right=True),
         ),
         rows=((allowed.device, size(allowed.size_bytes), Quantity(most, grouped(most))),),
-        notes=("A prediction. 'gptbench throughput --auto-batch' proves it on the device itself.",),
+        notes=(
+            *((needed,) if over else ()),
+            *((unmeasured,) if unrated else ()),
+            "A prediction. 'gptbench throughput --auto-batch' proves it on the device itself.",
+        ),
     )

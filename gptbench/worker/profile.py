@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity
 
 from gptbench.errors import UnavailableError
 from gptbench.profiling import Profiled, ProfileTask
-from gptbench.worker import kernels, memory_limit, runnable, step, timeline
+from gptbench.worker import memory_limit, runnable, step, streams, timeline
 from gptbench.worker.clock import Clock, CudaClock, HostClock
 from gptbench.worker.environment import environment
 from gptbench.worker.events import DATA, MODULE, STEP, Event
@@ -83,7 +83,7 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
             steps = task.steps + AROUND[device.type]
             trace = task.trace if turn == turns - 1 else None
             sessions.append(_profiled(bench, steps, trace))
-    found = kernels.on_gpu(sessions) if device.type == "cuda" else timeline.on_cpu(sessions)
+    found = streams.on_gpu(sessions) if device.type == "cuda" else timeline.on_cpu(sessions)
     if not found.step_ns:
         raise UnavailableError(
             "the profiler recorded nothing that the device did. On a GPU it may need leave to "
