@@ -7,14 +7,16 @@ product that they made runs by itself, and copies go over memory: what the step 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from gptbench import __version__, calibrate, runner, throughput
-from gptbench.calibration import EFFORT, LEAST_ARRAY_BYTES, CalibrateTask, Shape, Wanted
+from gptbench.calibration import EFFORT, LEAST_ARRAY_BYTES, CalibrateTask, Shape, Timed, Wanted
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError
 from gptbench.process import Progress
 from gptbench.profiling import PROFILE_SCHEMA_VERSION, Profile, Profiled, ProfileTask
 from gptbench.question import Question, read
+from gptbench.record import DeviceUsed
 from gptbench.throughput import Plan
 
 # Steps of a turn: a GPU's are short, and follow one another without a pause.
@@ -44,12 +46,31 @@ def run(question: Question, trace: Path | None, progress: Progress) -> Profile:
         started_at=ready.started_at,
         model=plan.model,
         workload=plan.work,
-        device=ready.used,
+        device=judged(ready.used, products),
         profiled=profiled,
         products=products,
         memory=memory,
         batch_search=ready.search,
         traced=plan.forecast.traced(plan.work),
+    )
+
+
+def judged(used: DeviceUsed, alone: Timed) -> DeviceUsed:
+    """The device by the best product that was measured, where its peak is a measured one.
+
+    A peak that was measured while the machine was busy would make an MFU of over 100%.
+    """
+    fastest = max(alone.products, key=lambda time: time.flops_per_s, default=None)
+    peak = used.peak_flops_per_s
+    if used.peak_origin != "measured" or fastest is None or fastest.flops_per_s <= (peak or 0.0):
+        return used
+    source = f"{used.peak_dtype} matrix products {fastest.shape}"
+    return replace(
+        used,
+        peak_flops_per_s=fastest.flops_per_s,
+        peak_source=f"measured here: {source}",
+        achievable_flops_per_s=fastest.flops_per_s,
+        achievable_source=f"{source}, beside this run",
     )
 
 

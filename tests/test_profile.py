@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch._C._autograd import DeviceType
 
+import records
 from gptbench import flops, module_times, profile, record, waterfall
 from gptbench.cli import profile as cli_profile
 from gptbench.cli import throughput as cli_throughput
@@ -305,6 +306,19 @@ def test_a_question_that_is_refused_leaves_no_trace(tmp_path):
     with pytest.raises(QuestionError):
         profile.run(asked(model="gpt2-xxl"), tmp_path / "trace.json", lambda *_: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_measured_peak_is_the_best_that_was_measured():
+    """The product of 1,207,959,552 FLOPs in 1 ms is faster than a peak of 100 GFLOP/s."""
+    alone = profiles.whole().products
+    found = profile.judged(records.CPU, alone)
+    assert found.peak_flops_per_s == pytest.approx(1.207959552e12)
+    assert "[1024, 768, 768]" in found.peak_source
+
+
+def test_a_peak_of_the_table_stays_whatever_was_measured():
+    slow = dataclasses.replace(records.GPU, peak_flops_per_s=1e9)
+    assert profile.judged(slow, profiles.whole().products) == slow
 
 
 def test_a_trace_takes_its_place_when_all_has_gone_well(tmp_path):
