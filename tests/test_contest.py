@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptbench import contest, ranks, stats, turns, verdict
+from gptbench.comparison import Change
 from gptbench.contest import Rules
 from gptbench.turns import Pair, Size, Warmup
 
@@ -171,7 +172,7 @@ def test_turns_go_abba_and_baab():
 
 def test_the_first_step_after_a_switch_is_not_counted():
     a, b = Scripted("A", [], 10**6), Scripted("B", [], 2 * 10**6)
-    pair = turns.in_turns(a, b, Size(2, 3), first=1)
+    pair = turns.in_turns(a, b, Size(2, 1), first=1)
     assert pair.quads == pytest.approx((math.log(2), math.log(2)))
     assert math.exp(pair.base_log_s) == pytest.approx(1e-3)
 
@@ -258,6 +259,26 @@ def test_a_change_within_twice_the_noise_floor_is_not_established():
     assert found.least_change == pytest.approx(2 * found.control.floor)
     assert found.least_change > 0.03
     assert found.verdict == "INCONCLUSIVE"
+
+
+def test_each_look_may_err_a_third_of_5_percent():
+    """Six of one sign have a chance of 2 / 2^6 = 3.1%, seven of 1.6%; 5% / 3 is between them."""
+    words = [contest.judged(pairs([0.2] * n), (), rules()).verdict for n in (6, 7)]
+    assert words == ["INCONCLUSIVE", "REGRESSED"]
+
+
+def test_sameness_is_as_sure_at_each_look():
+    """At 5% / 3 a side the second of 28 means of two is the bound, at 5% it were the fourth."""
+    found = contest.judged(pairs([-0.03, -0.03, 0, 0, 0, 0, 0]), (), rules())
+    assert found.verdict == "INCONCLUSIVE"
+
+
+def test_an_interval_twice_as_wide_as_asked_for_takes_four_times_the_pairs():
+    """±4% where ±2% is asked for: the width goes with one over the root of the pairs."""
+    reach = 2 * math.log1p(0.02)
+    change = Change(log_ratio=0.0, low=-reach, high=reach, level=0.05, method="pairs")
+    assert contest._shortage(change, 0.02) == pytest.approx(4)
+    assert contest._shortage(change, 0.2) == 2
 
 
 def test_noise_makes_nothing_the_same_that_was_to_be_told_apart():
