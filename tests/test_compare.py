@@ -209,6 +209,13 @@ def test_pairs_are_judged_by_their_signed_ranks(tmp_path):
     assert (change.low, change.high) == pytest.approx((math.log(1.03), math.log(1.08)), abs=1e-6)
 
 
+def test_sameness_errs_in_one_of_twenty_on_either_side(tmp_path):
+    """Of six pairs the third of 21 means of two is the bound, 3 / 2^6 = 4.7%; the fifth were 11%."""
+    off = [math.exp(x) for x in (0.03, 0.03, 0, 0, 0, 0)]
+    base, new = replicates(tmp_path / "a", [1] * 6, flat()), replicates(tmp_path / "b", off, flat())
+    assert only(compared(base, new, paired=True)).verdict == "INCONCLUSIVE"
+
+
 def test_five_pairs_are_no_interval(tmp_path):
     base, new = (replicates(tmp_path / side, [1.0] * 5, flat()) for side in ("base", "new"))
     row = only(compared(base, new, paired=True))
