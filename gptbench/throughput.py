@@ -395,7 +395,7 @@ def _measure(plan: _Plan, limit_bytes: int | None, progress: Progress) -> Measur
         needed = f"about {gib(predicted)} are needed ({error})" if predicted else str(error)
         raise OutOfMemoryError(
             f"batch {_batch(plan)} does not fit{allowed}: {needed}. "
-            "Type --auto-batch for the largest that fits. "
+            f"{'Type --auto-batch for the largest that fits. ' if work.batch_size > 1 else ''}"
             f"{plan.forecast.way_out(work, limit_bytes or plan.detected.free_bytes)}"
         ) from error
 

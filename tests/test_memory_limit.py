@@ -68,3 +68,17 @@ def test_the_peak_on_a_cpu_is_what_was_held_above_the_start():
     held = torch.ones(50 << 20, dtype=torch.uint8)
     del held
     assert peak.read().memory_bytes == pytest.approx(50 << 20, rel=0.2)
+
+
+def test_onednn_without_a_primitive_ran_out_of_memory_only_where_memory_is_limited():
+    """It says the same of an operation that it does not know."""
+    code = """
+import resource
+from gptbench.worker import oom
+error = RuntimeError("could not create a primitive")
+before = oom.is_out_of_memory(error)
+resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+print(before, oom.is_out_of_memory(error))
+"""
+    child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert child.stdout.split() == ["False", "True"]

@@ -119,6 +119,12 @@ def test_a_largest_batch_that_is_not_on_the_curve_is_said_to_have_run_out_of_mem
     assert note.startswith(f"Batch {search.max_batch_size} fitted")
 
 
+def test_a_peak_over_the_limit_that_it_ran_within_is_explained():
+    over = replace(records.SEARCH, limit_bytes=1 << 30)
+    assert "The limit is on what a process allocates" in results.probes(over).notes[1]
+    assert len(results.probes(replace(records.SEARCH, limit_bytes=1 << 50)).notes) == 1
+
+
 def test_ledger_of_gpt2_xl_says_what_megatron_counts():
     # 72·B·s·l·h²(1 + s/6h + V/12lh) = 10,520,110,694,400 (Narayanan et al. 2021, arXiv:2104.04473)
     notes = ledgers.ledger(records.GPT2_XL, ONE).notes
