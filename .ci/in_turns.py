@@ -17,6 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# The gptbench beside this script, of which no more is used than Python itself can run.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from gptbench import turns
+
 ARMS = {"A": "base", "B": "new"}
 
 WORDS = {
@@ -28,7 +32,7 @@ WORDS = {
 
 def order(rounds: int) -> str:
     """Whose turn it is: each round has both twice, and every second one the other way round."""
-    return "".join(("ABBA", "BAAB")[number % 2] for number in range(rounds))
+    return "".join(map(turns.order, range(rounds)))
 
 
 def checkout(ref: str, into: Path) -> None:
@@ -56,11 +60,11 @@ def measure(
     checkouts: dict[str, Path], pythons: dict[str, str], out: Path, rounds: int, words: list[str]
 ) -> int:
     """Run both in turns; the exit code of the first run that fails, and no run after it."""
-    turns = order(rounds)
-    for turn, letter in enumerate(turns):
+    letters = order(rounds)
+    for turn, letter in enumerate(letters):
         arm = ARMS[letter]
-        number = turns[: turn + 1].count(letter)
-        print(f"Run {turn + 1} of {len(turns)}: {arm}", file=sys.stderr, flush=True)
+        number = letters[: turn + 1].count(letter)
+        print(f"Run {turn + 1} of {len(letters)}: {arm}", file=sys.stderr, flush=True)
         folder = (out / arm / f"{number:02d}").resolve()
         asked = ["throughput", *words, "--out", str(folder)]
         status = _gptbench(pythons[arm], checkouts[arm], asked, checkouts[arm]).returncode

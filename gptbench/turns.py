@@ -139,12 +139,17 @@ def _left(warmup: Warmup, taken_s: Sequence[float], spent_s: float) -> int:
     return min(look, math.ceil((warmup.most_s - spent_s) / step_s))
 
 
+def order(quad: int) -> str:
+    """Whose turn it is in the quad of a number: every second one is the other way round."""
+    return ("ABBA", "BAAB")[quad % 2]
+
+
 def in_turns(base: Contender, new: Contender, size: Size, first: int) -> Pair:
     """ABBA and BAAB by turns, beginning with A where `first` is even."""
     quads, visits = [], {"A": list[float](), "B": list[float]()}
     for quad in range(size.quads):
         times: dict[str, list[float]] = {"A": [], "B": []}
-        for arm in ("ABBA", "BAAB")[(first + quad) % 2]:
+        for arm in order(first + quad):
             times[arm].append(_log_s(base if arm == "A" else new, size.steps))
         quads.append(statistics.fmean(times["B"]) - statistics.fmean(times["A"]))
         for arm, logs in times.items():

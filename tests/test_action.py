@@ -142,6 +142,12 @@ def judged(place, *words, **environment):
     )
 
 
+def test_the_script_needs_nothing_that_a_job_would_have_to_install(tmp_path):
+    """A job's Python has no packages yet when it checks the base out."""
+    bare = [sys.executable, "-I", "-S", str(SCRIPT), "--help"]
+    assert subprocess.run(bare, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
 def test_turns_are_abba_and_every_second_round_the_other_way_round():
     assert PARTS["order"](3) == "ABBABAABABBA"
 
