@@ -70,6 +70,11 @@ def test_the_sentence_of_a_gain_counts_the_other_way():
     assert said.startswith("NEW is 3.1% faster than BASE [2.6%, 3.6%]")
 
 
+def test_no_change_at_all_has_no_sign():
+    alike = row("SAME", change=change(0.0, 0.0))
+    assert "[0.0%, 0.0%]" in comparisons.sentence(found(alike), alike)
+
+
 def test_the_gravest_rows_come_first():
     words = ["SAME", "INCONCLUSIVE", "FAILED", "IMPROVED", "REGRESSED", "INCOMPARABLE"]
     ordered = [r.verdict for r in found(*map(row, words)).gravest_first]

@@ -152,7 +152,7 @@ def limit(here, **words):
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
     known = forecast.OfLedger(model, Setup(here.kind))
-    return throughput._limit(throughput._Plan(question(**words), here, model, work, asked, known))
+    return throughput._limit(throughput.Plan(question(**words), here, model, work, asked, known))
 
 
 def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():
@@ -284,8 +284,8 @@ def window_task(here, **words):
     model = throughput._suitable_model(here)
     known = forecast.OfLedger(model, Setup(here.kind))
     work = Workload(batch_size=1, seq_len=128)
-    plan = throughput._Plan(question(**words), here, model, work, asked, known)
-    return throughput._task(plan, None)
+    plan = throughput.Plan(question(**words), here, model, work, asked, known)
+    return throughput.measure_task(plan, None)
 
 
 @pytest.mark.parametrize(
