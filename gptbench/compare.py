@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptbench import comparability, comparison, estimates, metrics, ranks, record, settings, verdict
+from gptbench import (
+    comparability,
+    comparison,
+    estimates,
+    metrics,
+    ranks,
+    record,
+    settings,
+    trust,
+    verdict,
+)
 from gptbench.comparability import Difference
 from gptbench.comparison import Comparison, Row, Side
 from gptbench.errors import NotComparableError, QuestionError, UnknownSchemaError
@@ -72,7 +82,7 @@ def compare(base: Path, new: Path, rules: Rules) -> Comparison:
         rows=(*_judged(pairs, rules), *rows),
         threshold=rules.threshold,
         across=rules.across,
-        notes=_notes(pairs, rules),
+        notes=(*_notes(pairs, rules), *_doubts(pairs, base, new)),
     )
 
 
@@ -232,6 +242,24 @@ def _notes(pairs: Sequence[_Pair], rules: Rules) -> tuple[str, ...]:
             f"{percent(1 - verdict.ALPHA, 0)} confidence (Holm)."
         )
     return tuple(notes)
+
+
+def _doubts(pairs: Sequence[_Pair], base: Path, new: Path) -> Iterable[str]:
+    """What speaks against the measurements of either side, by the codes of their caveats."""
+    for path, records in (
+        (base, [rec for pair in pairs for rec in pair.base]),
+        (new, [rec for pair in pairs for rec in pair.new]),
+    ):
+        found = [{caveat.code for caveat in trust.caveats(rec)} for rec in records]
+        codes = sorted(set().union(*found)) if found else []
+        if codes:
+            some = sum(map(bool, found))
+            of = (
+                f"{some} of {len(found)} results of '{path}' were"
+                if len(found) > 1
+                else f"'{path}' was"
+            )
+            yield f"{of} disturbed: {', '.join(codes)}; 'gptbench report' says what that means."
 
 
 def _allowance(pairs: Sequence[_Pair], rules: Rules) -> Iterable[str]:

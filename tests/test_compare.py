@@ -55,6 +55,14 @@ def test_quiet_processes_may_be_stated(tmp_path):
     assert only(compared(base, new, process_sd=0.005)).verdict == "REGRESSED"
 
 
+def test_what_speaks_against_a_measurement_is_said_beside_the_verdict(tmp_path):
+    compiling = replace(ON_GPU, measurement=replace(ON_GPU.measurement, recompiled=2))
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", compiling)
+    (said,) = [note for note in compared(base, new).notes if "disturbed" in note]
+    assert said.startswith(f"'{new}' was disturbed: ")
+    assert "recompiling" in said
+
+
 def test_the_allowance_is_stated(tmp_path):
     base, new = result(tmp_path / "a"), result(tmp_path / "b")
     found = compared(base, new)
