@@ -63,6 +63,8 @@ def compare(base: Path, new: Path, rules: Rules) -> Comparison:
     Raises QuestionError for a file that does not read, and NotComparableError for one of a schema
     that is not known here.
     """
+    if not new.exists():
+        raise QuestionError(f"there is no '{new}'. Type the result.json of a run, or its folder.")
     before, after = _benchmarks(base, rules), _benchmarks(new, rules)
     if not before and not after:
         raise QuestionError(f"there is no result.json under '{base}', and none under '{new}'.")

@@ -434,5 +434,11 @@ def test_several_benchmarks_of_another_device_name_it(tmp_path):
 
 
 def test_nothing_on_either_side_is_a_wrong_question(tmp_path):
+    (tmp_path / "a").mkdir()
     with pytest.raises(QuestionError, match=r"no result\.json"):
-        compared(tmp_path / "a", tmp_path / "b")
+        compared(tmp_path / "a", tmp_path / "a")
+
+
+def test_a_new_side_that_is_not_there_is_a_wrong_question(tmp_path):
+    with pytest.raises(QuestionError, match=r"there is no .*nosuch"):
+        compared(result(tmp_path / "a"), tmp_path / "nosuch")

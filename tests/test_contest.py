@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import statistics
 from contextlib import contextmanager
 
@@ -268,7 +269,8 @@ def test_where_the_time_is_over_no_further_look_is_taken():
 def test_where_not_even_one_look_is_in_time_it_says_what_would_be():
     found = World(1).compared(time_s=0.5)
     assert (found.verdict, found.pairs) == ("INCONCLUSIVE", ())
-    assert "Type --time 3s" in found.reason
+    (needed,) = map(int, re.findall(r"Type --time (\d+)s", found.reason))
+    assert World(1).compared(time_s=needed).pairs
 
 
 @pytest.mark.parametrize("time_s", [5.0, 10.0, 20.0, 60.0])
@@ -290,6 +292,7 @@ def test_without_time_for_a_control_there_is_none_and_it_is_said():
     found = World(1, new=0.2).compared(time_s=4.0, control=True)
     assert found.control is None
     assert any("no time for a control" in note for note in found.notes)
+    assert found.reason.endswith("without a control")
 
 
 def pairs(effects):
