@@ -5,8 +5,9 @@ python .ci/in_turns.py measure --base DIR --new DIR --out DIR [--rounds 3] -- WO
 python .ci/in_turns.py judge --new DIR --out DIR [--strict]
 
 `measure` runs 'gptbench throughput WORDS' in both checkouts, ABBA, BAAB, ABBA ..., each run into a
-folder of its own: a machine that gets slower meanwhile does so for both. `judge` compares the two,
-writes what it finds into the summary of the job, and ends with the exit code of the comparison.
+folder of its own: a machine that gets slower meanwhile does so for both. `judge` holds the first run of
+the one to the first of the other and so on, pair by pair, writes what it finds into the summary of
+the job, and ends with the exit code of the comparison.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ARMS = {"A": "base", "B": "new"}
+# The gptbench beside this script, of which no more is used than Python itself can run.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from gptbench import turns
 
-# GitHub drops a summary of over 1 MiB whole, and nobody reads one of over a tenth of that.
-LONGEST_SUMMARY = 60_000
+ARMS = {"A": "base", "B": "new"}
 
 WORDS = {
     1: "a regression is established",
@@ -30,7 +32,7 @@ WORDS = {
 
 def order(rounds: int) -> str:
     """Whose turn it is: each round has both twice, and every second one the other way round."""
-    return "".join(("ABBA", "BAAB")[number % 2] for number in range(rounds))
+    return "".join(map(turns.order, range(rounds)))
 
 
 def checkout(ref: str, into: Path) -> None:
@@ -58,11 +60,11 @@ def measure(
     checkouts: dict[str, Path], pythons: dict[str, str], out: Path, rounds: int, words: list[str]
 ) -> int:
     """Run both in turns; the exit code of the first run that fails, and no run after it."""
-    turns = order(rounds)
-    for turn, letter in enumerate(turns):
+    letters = order(rounds)
+    for turn, letter in enumerate(letters):
         arm = ARMS[letter]
-        number = turns[: turn + 1].count(letter)
-        print(f"Run {turn + 1} of {len(turns)}: {arm}", file=sys.stderr, flush=True)
+        number = letters[: turn + 1].count(letter)
+        print(f"Run {turn + 1} of {len(letters)}: {arm}", file=sys.stderr, flush=True)
         folder = (out / arm / f"{number:02d}").resolve()
         asked = ["throughput", *words, "--out", str(folder)]
         status = _gptbench(pythons[arm], checkouts[arm], asked, checkouts[arm]).returncode
@@ -75,10 +77,11 @@ def measure(
 def judge(python: str, new: Path, out: Path, strict: bool) -> int:
     """Compare what was measured, put the tables into the summary; the comparison's exit code."""
     out.mkdir(parents=True, exist_ok=True)
-    words = ["compare", "base", "new", "--format", "markdown"]
+    words = ["compare", "base", "new", "--paired", "--format", "markdown"]
     words += ["--junit", "junit.xml", "--out", "comparison", *(["--strict"] if strict else [])]
     done = _gptbench(python, new, words, out, stdout=subprocess.PIPE)
-    text = shortened(done.stdout.decode(), LONGEST_SUMMARY)
+    # GitHub drops a summary of over 1 MiB whole: this Markdown is bounded far below.
+    text = done.stdout.decode()
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:
@@ -102,18 +105,6 @@ def _gptbench(
         stdout=stdout,
         check=False,
     )
-
-
-def shortened(text: str, limit: int) -> str:
-    """The text, or as many of its lines as fit into so many bytes and how many were left out."""
-    if len(text.encode()) <= limit:
-        return text
-    lines, used, kept = text.splitlines(keepends=True), 200, 0
-    while used + len(lines[kept].encode()) <= limit:
-        used += len(lines[kept].encode())
-        kept += 1
-    omitted = len(lines) - kept
-    return f"{''.join(lines[:kept])}\n\n{omitted:,} lines omitted: see the artifact of this job.\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gptbench import turns
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -23,7 +25,7 @@ def in_turns(a: Callable[[], object], b: Callable[[], object], rounds: int) -> R
     log_ratios, a_times, b_times = [], [], []
     for number in range(rounds):
         times: dict[str, list[float]] = {"A": [], "B": []}
-        for arm in ("ABBA", "BAAB")[number % 2]:
+        for arm in turns.order(number):
             began = time.perf_counter()
             (a if arm == "A" else b)()
             times[arm].append(time.perf_counter() - began)

@@ -96,7 +96,7 @@ def main() -> None:
         threshold=THRESHOLD,
         time_s=asked.time,
         control=not asked.no_control,
-        warmup=Warmup(4, 0.05),
+        warmup=Warmup(4, 0.05, 0.05),
         least_visit_s=0.01,
     )
     kinds = {

@@ -1,12 +1,13 @@
 """Whether two results answer the same question, and if not in what they differ.
 
-What a benchmark is (model, workload, device) and what surrounded it (threads, torch, schema) are
+What a benchmark is (model, workload, device) and what surrounded it (threads, torch, allocator) are
 factors. Records that differ in a factor are not compared, unless it is the one under test.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from gptbench import settings
 from gptbench.config import Model, ModelConfig, Workload
 from gptbench.errors import UnknownNameError
 from gptbench.record import Record, to_builtins
@@ -15,7 +16,7 @@ from gptbench.record import Record, to_builtins
 _NUMBER_FORMAT = ("dtype", "autocast", "tf32")
 _OF_WORKLOAD = tuple(f.name for f in fields(Workload) if f.name not in _NUMBER_FORMAT)
 
-SURROUNDINGS = ("threads", "torch", "schema")
+SURROUNDINGS = ("threads", "torch", "allocator")
 FACTORS = ("model", "device", "dtype", *(n.replace("_", "-") for n in _OF_WORKLOAD), *SURROUNDINGS)
 
 Facts = dict[str, tuple[tuple[str, str], ...]]
@@ -75,7 +76,7 @@ def facts(rec: Record) -> Facts:
         "device": (("device", device_name(rec)),),
         "threads": (("threads", str(rec.environment.get("threads"))),) if cpu else (),
         "torch": (("torch", _minor(rec.environment.get("torch"))),),
-        "schema": (("schema_version", str(rec.schema_version)),),
+        "allocator": tuple((name, settings.value(rec, name)) for name in settings.allocator(rec)),
     }
 
 

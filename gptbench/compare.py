@@ -1,42 +1,45 @@
 """Results compared with earlier ones: benchmarks matched, changes estimated, verdicts given.
 
-Two processes that run the same steps differ by more than their steps tell: by 4.28% (standard
-deviation) on the shared machine it was measured on. So a single result a side is only as sure as
-that allows, and from six results a side on their own scatter is all that counts.
+A single result a side is only as sure as two processes are alike. From six results a side on their
+own scatter is all that counts, and where they were measured in turns, pair by pair.
 """
 
-import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptbench import comparability, comparison, metrics, ranks, record, verdict
+from gptbench import (
+    comparability,
+    comparison,
+    estimates,
+    metrics,
+    ranks,
+    record,
+    settings,
+    trust,
+    verdict,
+)
 from gptbench.comparability import Difference
 from gptbench.comparison import Comparison, Row, Side
-from gptbench.errors import NotComparableError, QuestionError
-from gptbench.ranks import NormalShift, Shift
+from gptbench.errors import NotComparableError, QuestionError, UnknownSchemaError
+from gptbench.estimates import Estimate
 from gptbench.record import Record
 from gptbench.units import percent
-
-# Standard deviation of the difference between two processes that run the same steps.
-PROCESS_SD = 0.0428
-
-# What an interval is a multiple of, at the confidence that a record's own has.
-_Z = statistics.NormalDist().inv_cdf(0.5 + metrics.CONFIDENCE / 2)
-
-# Below this the slowest and fastest step do not hold the median with 95% confidence.
-FEWEST_STEPS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How sides are judged: the least change that matters, what may differ, what processes do."""
+    """How sides are judged: the least change that matters, what may differ, what processes do.
+
+    Where results are `paired`, those at the same place under both folders were measured in turns.
+    """
 
     threshold: float
     across: tuple[str, ...] = ()
-    process_sd: float = PROCESS_SD
+    process_sd: float = estimates.PROCESS_SD
+    paired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,69 +51,61 @@ class _Pair:
     differences: tuple[Difference, ...]
 
 
+_Key = tuple[tuple[str, object], ...]
+
+# The records of a benchmark by the folder that each was in, from the side's own on.
+_Placed = Mapping[str, Record]
+
+
 def compare(base: Path, new: Path, rules: Rules) -> Comparison:
     """Hold the results under `new` to those under `base`, benchmark by benchmark.
 
-    Raises QuestionError for a file that does not read, and NotComparableError for one of another
-    schema.
+    Raises QuestionError for a file that does not read, and NotComparableError for one of a schema
+    that is not known here.
     """
+    if not new.exists():
+        raise QuestionError(f"there is no '{new}'. Type the result.json of a run, or its folder.")
     before, after = _benchmarks(base, rules), _benchmarks(new, rules)
     if not before and not after:
         raise QuestionError(f"there is no result.json under '{base}', and none under '{new}'.")
     pairs: list[_Pair] = []
     rows: list[Row] = []
-    for key in _joined(before, after):
-        found = _matched(before.get(key[0], ()), after.get(key[1], ()), rules, (base, new))
-        if isinstance(found, Row):
-            rows.append(found)
+    for mine, theirs in _joined(before, after):
+        if mine not in before:
+            rows.append(_only_new(after[theirs], base, _lost(before, after)))
+        elif theirs not in after:
+            rows.append(_only_base(before[mine], new, _lost(after, before)))
         else:
-            pairs.append(found)
+            found = _matched(before[mine], after[theirs], rules)
+            (rows if isinstance(found, Row) else pairs).append(found)  # type: ignore[arg-type]
     return Comparison(
         base=str(base),
         new=str(new),
         rows=(*_judged(pairs, rules), *rows),
         threshold=rules.threshold,
         across=rules.across,
-        notes=_notes(pairs, rules),
+        notes=(*_notes(pairs, rules), *_doubts(pairs, base, new)),
     )
 
 
-_Key = tuple[tuple[str, object], ...]
-
-
-def _benchmarks(path: Path, rules: Rules) -> dict[_Key, tuple[Record, ...]]:
+def _benchmarks(path: Path, rules: Rules) -> dict[_Key, dict[str, Record]]:
     """The records under a path by benchmark; none where there is no such path."""
     files = sorted(path.rglob("result.json")) if path.is_dir() else [path]
-    found: dict[_Key, tuple[Record, ...]] = {}
+    found: dict[_Key, dict[str, Record]] = {}
     for file in files if path.exists() else ():
         rec = _read(file)
-        key = comparability.benchmark(rec, rules.across)
-        found[key] = (*found.get(key, ()), rec)
+        place = str(file.parent.relative_to(path)) if file != path else "."
+        found.setdefault(comparability.benchmark(rec, rules.across), {})[place] = rec
     return found
 
 
 def _read(file: Path) -> Record:
     try:
         return record.read(file)
-    except QuestionError as error:
-        other = _other_schema(file)
-        if other is None:
-            raise
+    except UnknownSchemaError as error:
         raise NotComparableError(
-            f"'{file}' has schema_version {other!r}, and this gptbench reads "
-            f"{record.SCHEMA_VERSION}: what the other side says cannot be held to it. Measure it "
-            "again with this version."
+            f"{error} What the other side says cannot be held to it."
         ) from error
-
-
-def _other_schema(file: Path) -> object:
-    """The version of a result that is not ours; None of what is no result at all."""
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    return None if version == record.SCHEMA_VERSION else version
 
 
 def _joined(before: Mapping[_Key, object], after: Mapping[_Key, object]) -> list[tuple[_Key, _Key]]:
@@ -126,30 +121,60 @@ def _joined(before: Mapping[_Key, object], after: Mapping[_Key, object]) -> list
     return [(key, key) for key in (*before, *gained)]
 
 
-def _matched(
-    base: Sequence[Record], new: Sequence[Record], rules: Rules, paths: tuple[Path, Path]
-) -> _Pair | Row:
+def _lost(side: Mapping[_Key, _Placed], other: Mapping[_Key, _Placed]) -> list[Record]:
+    """A record of each benchmark that the other side lacks."""
+    return [next(iter(of.values())) for key, of in side.items() if key not in other]
+
+
+def _matched(base: _Placed, new: _Placed, rules: Rules) -> _Pair | Row:
     """The pair to be judged, or the row that says why there is none."""
-    if not base or not new:
-        return _missing(base, new, paths)
-    before, after = [comparability.facts(r) for r in base], [comparability.facts(r) for r in new]
+    mine, theirs = tuple(base.values()), tuple(new.values())
+    before, after = _facts(mine), _facts(theirs)
     for name, side in (("base", before), ("new side", after)):
         mixed = comparability.mixed(side)
         if mixed:
             reason = f"the results of the {name} are no replicates: {'; '.join(mixed)}"
-            return _incomparable(base, new, reason)
+            return _incomparable(mine, theirs, reason)
     differences = comparability.differences(before, after)
     undeclared = comparability.undeclared(differences, rules.across)
     if undeclared:
-        return _incomparable(base, new, undeclared)
-    return _Pair(base=tuple(base), new=tuple(new), differences=differences)
+        return _incomparable(mine, theirs, undeclared)
+    alone = sorted(base.keys() ^ new.keys()) if rules.paired else ()
+    if alone:
+        names = ", ".join(f"'{place}'" for place in alone)
+        reason = f"{names} is on one side only, and --paired holds each result to its like"
+        return _incomparable(mine, theirs, reason)
+    theirs = tuple(new[place] for place in base) if rules.paired else theirs
+    return _Pair(base=mine, new=theirs, differences=differences)
 
 
-def _missing(base: Sequence[Record], new: Sequence[Record], paths: tuple[Path, Path]) -> Row:
-    lacks = paths[0] if not base else paths[1]
-    what = "no baseline" if not base else "nothing new to hold to it"
-    there = "has no such benchmark" if lacks.exists() else "is not there"
-    return _incomparable(base, new, f"{what}: '{lacks}' {there}")
+def _facts(records: Iterable[Record]) -> list[comparability.Facts]:
+    return [comparability.facts(rec) for rec in records]
+
+
+def _only_new(new: _Placed, lacks: Path, lost: Iterable[Record]) -> Row:
+    """The row of a benchmark that has no base, with the one of the base that is nearest."""
+    records = tuple(new.values())
+    found = [comparability.differences(_facts([rec]), _facts(records[:1])) for rec in lost]
+    return _incomparable((), records, f"no baseline: '{lacks}' {_absent(lacks, found)}")
+
+
+def _only_base(base: _Placed, lacks: Path, gained: Iterable[Record]) -> Row:
+    records = tuple(base.values())
+    found = [comparability.differences(_facts(records[:1]), _facts([rec])) for rec in gained]
+    reason = f"nothing new to hold to it: '{lacks}' {_absent(lacks, found)}"
+    return _incomparable(records, (), reason)
+
+
+def _absent(lacks: Path, others: Sequence[tuple[Difference, ...]]) -> str:
+    """That a side lacks a benchmark, and in what the nearest of those it has differs."""
+    if not lacks.exists():
+        return "is not there"
+    if not others:
+        return "has no such benchmark"
+    nearest = min(others, key=len)
+    differs = comparability.undeclared(nearest, ())
+    return f"has no such benchmark, and the nearest one differs: {differs}"
 
 
 def _incomparable(base: Sequence[Record], new: Sequence[Record], reason: str) -> Row:
@@ -173,30 +198,11 @@ def _side(records: Sequence[Record]) -> Side:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
-    """What the processes of one side say, each in the logarithm of its median time per token.
-
-    `within` is the variance that their mean has from within the runs: infinite of too few steps.
-    """
-
-    log_times: tuple[float, ...]
-    within: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Estimate:
-    """How far the new side lies from the base, and the words for how that was come by."""
-
-    shift: Shift
-    method: str
-
-
 def _judged(pairs: Sequence[_Pair], rules: Rules) -> tuple[Row, ...]:
     """A row a pair; verdicts of a change hold for all of them together (Holm)."""
     # Ranks must be able to be as sure as the most doubtful of the family has to be.
     strictest = verdict.ALPHA / max(1, len(pairs))
-    found = [_estimate(_runs(p.base), _runs(p.new), rules.process_sd, strictest) for p in pairs]
+    found = [_estimate(pair, rules, strictest) for pair in pairs]
     levels = verdict.holm([each.shift.p_value for each in found])
     return tuple(
         _row(pair, each, level, rules)
@@ -204,74 +210,76 @@ def _judged(pairs: Sequence[_Pair], rules: Rules) -> tuple[Row, ...]:
     )
 
 
-def _row(pair: _Pair, found: _Estimate, level: float, rules: Rules) -> Row:
+def _estimate(pair: _Pair, rules: Rules, level: float) -> Estimate:
+    base, new = estimates.runs(pair.base), estimates.runs(pair.new)
+    if rules.paired:
+        return estimates.of_pairs(base, new, level)
+    return estimates.of_sides(base, new, rules.process_sd, level)
+
+
+def _row(pair: _Pair, found: Estimate, level: float, rules: Rules) -> Row:
     word = verdict.decide(found.shift, rules.threshold, level, verdict.ALPHA)
-    change = comparison.judged(found.shift, method=found.method, level=level)
-    reason = comparison.why(word, change, rules.threshold)
-    if not math.isfinite(change.high):
-        reason = f"an interval needs {FEWEST_STEPS} steps a result. Measure longer"
+    # Five pairs have a 90% interval and no 95% one: what is too little for a change is for all.
+    word = "INCONCLUSIVE" if found.needs else word
+    change = comparison.judged(found.shift, method=found.method, level=level, units=found.units)
     return Row(
         base=_side(pair.base),
         new=_side(pair.new),
         verdict=word,
-        reason=reason,
+        reason=found.needs or comparison.why(word, change, rules.threshold),
         change=change,
         least_change=rules.threshold,
         differences=pair.differences,
     )
 
 
-def _estimate(base: _Runs, new: _Runs, process_sd: float, level: float) -> _Estimate:
-    """By ranks where the processes are enough for the level, else with what is allowed for them."""
-    m, n = len(base.log_times), len(new.log_times)
-    by_rank = ranks.rank_sum(base.log_times, new.log_times)
-    enough = min(m, n) >= ranks.fewest_pairs(verdict.ALPHA)
-    if enough and math.isfinite(by_rank.interval(level)[1]):
-        return _Estimate(shift=by_rank, method=f"{m} and {n} processes, by their own scatter")
-    # The stated deviation is one of a difference: that of a single process is smaller by √2.
-    allowed = max(process_sd**2 / 2, _observed(base, new)) * (1 / m + 1 / n)
-    middle = statistics.fmean(new.log_times) - statistics.fmean(base.log_times)
-    processes = "one process a side" if m == n == 1 else f"{m} and {n} processes"
-    return _Estimate(
-        shift=NormalShift(middle, math.sqrt(allowed + base.within + new.within)),
-        method=f"{processes}, which may differ by {percent(process_sd, 2)} (sd)",
-    )
-
-
-def _runs(records: Sequence[Record]) -> _Runs:
-    logs, variances = [], []
-    for rec in records:
-        taken = metrics.derive(rec).step_time_s
-        logs.append(math.log(taken.median / rec.workload.tokens))
-        low, high = taken.low, taken.high
-        variances.append((math.log(high / low) / 2 / _Z) ** 2 if low and high else math.inf)
-    return _Runs(log_times=tuple(logs), within=sum(variances) / len(records) ** 2)
-
-
-def _observed(base: _Runs, new: _Runs) -> float:
-    """The variance between the processes of a side, as they themselves show it."""
-    freedom = len(base.log_times) + len(new.log_times) - 2
-    if freedom == 0:
-        return 0.0
-    sides = (base.log_times, new.log_times)
-    return sum(statistics.pvariance(side) * len(side) for side in sides) / freedom
-
-
 def _notes(pairs: Sequence[_Pair], rules: Rules) -> tuple[str, ...]:
-    notes = []
-    needed = ranks.fewest_each(verdict.ALPHA / max(1, len(pairs)))
-    needed = max(needed, ranks.fewest_pairs(verdict.ALPHA))
-    few = [p for p in pairs if min(len(p.base), len(p.new)) < needed]
-    if few:
-        notes.append(
-            f"Two processes that run the same steps may differ by {percent(rules.process_sd, 2)} "
-            f"(standard deviation; --process-sd states another), and the intervals allow for it. "
-            f"With {needed} results a side their own scatter decides, and 'compare --run' "
-            "measures both in turns."
-        )
+    notes = [] if rules.paired else list(_allowance(pairs, rules))
+    differing = dict.fromkeys(s for p in pairs for s in settings.differing(p.base, p.new))
+    if differing:
+        notes.append(f"Settings differ, and may be the change: {'; '.join(differing)}.")
     if len(pairs) > 1:
         notes.append(
             f"The verdicts of a change hold for all {len(pairs)} benchmarks together with "
             f"{percent(1 - verdict.ALPHA, 0)} confidence (Holm)."
         )
     return tuple(notes)
+
+
+def _doubts(pairs: Sequence[_Pair], base: Path, new: Path) -> Iterable[str]:
+    """What speaks against the measurements of either side, by the codes of their caveats."""
+    for path, records in (
+        (base, [rec for pair in pairs for rec in pair.base]),
+        (new, [rec for pair in pairs for rec in pair.new]),
+    ):
+        found = [{caveat.code for caveat in trust.caveats(rec)} for rec in records]
+        codes = sorted(set().union(*found)) if found else []
+        if codes:
+            some = sum(map(bool, found))
+            of = (
+                f"{some} of {len(found)} results of '{path}' were"
+                if len(found) > 1
+                else f"'{path}' was"
+            )
+            yield f"{of} disturbed: {', '.join(codes)}; 'gptbench report' says what that means."
+
+
+def _allowance(pairs: Sequence[_Pair], rules: Rules) -> Iterable[str]:
+    """What few results are allowed, and where that is too much for one verdict."""
+    needed = ranks.fewest_each(verdict.ALPHA / max(1, len(pairs)))
+    needed = max(needed, ranks.fewest_pairs(verdict.ALPHA))
+    few = [(len(p.base), len(p.new)) for p in pairs if min(len(p.base), len(p.new)) < needed]
+    if not few:
+        return
+    yield (
+        f"Two processes that run the same steps may differ by {percent(rules.process_sd, 2)} "
+        f"(standard deviation; --process-sd states another), and the intervals allow for it. "
+        f"With {needed} results a side their own scatter decides, and 'compare --run' "
+        "measures both in turns."
+    )
+    reach = math.expm1(min(estimates.best_reach(m, n, rules.process_sd) for m, n in few))
+    if reach >= rules.threshold:
+        yield (
+            f"So few can never be SAME: they are sure to ±{percent(reach)} at best, and "
+            f"{percent(rules.threshold)} is asked for. Measure {needed} a side."
+        )

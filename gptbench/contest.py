@@ -26,6 +26,9 @@ LEVEL = ALPHA / LOOKS
 
 MOST_STEPS = 1000
 
+# What a time that is advised has over what it is reckoned at: processes start as they start.
+MARGIN = 1.25
+
 # So many times the time that there was is no advice any more.
 HOPELESS = 30
 
@@ -187,7 +190,11 @@ def _told(outcome: Outcome, plan: _Plan, *, late: bool, rules: Rules, elapsed_s:
     )
     control = outcome.control
     if control is None:
-        why = "There was no time for a control" if rules.control else "No control was asked for"
+        why = "No control was asked for"
+        if rules.control:
+            twice = math.ceil(2 * MARGIN * elapsed_s)
+            why = f"There was no time for a control (--time {twice}s would leave some)"
+            reason += ", without a control"
         notes.append(f"{why}: how noisy this run was is not known.")
     elif outcome.least_change > rules.threshold:
         notes.append(
@@ -213,7 +220,7 @@ def _hopeless(rules: Rules, step_s: float, elapsed_s: float) -> Outcome:
     needed_s = elapsed_s + rules.pairs * (elapsed_s + least.steps_in_all * step_s)
     reason = (
         f"a step takes {seconds(step_s)} and starting both {seconds(elapsed_s)}, so that "
-        f"{rules.pairs} pairs need about {seconds(needed_s)}. Type --time {math.ceil(needed_s)}s"
+        f"{rules.pairs} pairs need about {seconds(needed_s)}. Type --time {math.ceil(MARGIN * needed_s)}s"
     )
     return Outcome(
         pairs=(),

@@ -11,6 +11,7 @@ from gptbench.config import Model, ModelConfig
 from gptbench.conventions import Convention
 from gptbench.errors import QuestionError
 from gptbench.flops import StepFlops
+from gptbench.profiling import Profile
 from gptbench.record import Record
 
 
@@ -28,8 +29,8 @@ class Counts:
     unknown: tuple[str, ...] = ()
 
 
-def of(rec: Record) -> Counts:
-    """The counts of a record's model at its workload."""
+def of(rec: Record | Profile) -> Counts:
+    """The counts of a record's, or a profile's, model at its workload."""
     found = rec.traced
     if found is None:
         config = _config(rec.model)

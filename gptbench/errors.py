@@ -2,7 +2,8 @@
 
 GptbenchError
 ├── QuestionError          the question was wrong: option, name, file          exit 2
-│   └── UnknownNameError   a name nobody knows, with the nearest known ones
+│   ├── UnknownNameError   a name nobody knows, with the nearest known ones
+│   └── UnknownSchemaError a result of a version that is not known here
 ├── UnavailableError       it could not be done here                           exit 4
 │   ├── OutOfMemoryError   not even the smallest batch fits
 │   ├── WorkerDiedError    a worker process ended without an answer
@@ -44,6 +45,10 @@ class UnknownNameError(QuestionError):
         nearest = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
         hint = f" Nearest: {', '.join(repr(n) for n in nearest)}." if nearest else ""
         super().__init__(f"unknown {kind} {name!r}.{hint} {see}")
+
+
+class UnknownSchemaError(QuestionError):
+    """A result whose schema_version is not known here: it may be whole, and is not read."""
 
 
 class UnavailableError(GptbenchError):

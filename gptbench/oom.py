@@ -90,7 +90,9 @@ class Death:
         return f"ended {how} before it answered. Its last words: {said}"
 
     def _last_lines(self) -> list[str]:
-        return [line.strip() for line in self.words.splitlines() if line.strip()][-3:]
+        lines = (line.strip() for line in self.words.splitlines())
+        # Without the marks under a line of a traceback.
+        return [line for line in lines if line.strip("^~ ")][-3:]
 
 
 def kernel_kills(root: Path = cgroup.ROOT) -> int:

@@ -119,9 +119,10 @@ def _check_window(question: Question) -> None:
 def _model(question: Question) -> Model | None:
     """The model that was named. Raises QuestionError for options that are not for it."""
     if question.model is None or not inputs.is_target(question.model):
+        found = models.load(question.model) if question.model else None
         if question.inputs:
             raise QuestionError("--input-shape and --input are for a module:factory.")
-        return models.load(question.model) if question.model else None
+        return found
     for option, given in (
         ("--seq-len", question.seq_len),
         ("--attention", question.attention != "fused"),

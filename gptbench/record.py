@@ -18,7 +18,7 @@ import msgspec
 
 from gptbench import upgrades
 from gptbench.config import Model, ModelConfig, Workload
-from gptbench.errors import QuestionError, UnavailableError
+from gptbench.errors import QuestionError, UnavailableError, UnknownSchemaError
 from gptbench.inputs import Input
 from gptbench.own import OwnModule
 from gptbench.telemetry import Telemetry
@@ -446,7 +446,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 def read(path: Path) -> Record:
     """The record of a result.json, or of the folder that holds one.
 
-    Raises QuestionError that names the file and what is wrong.
+    Raises QuestionError that names the file and what is wrong, UnknownSchemaError if its version.
     """
     return read_as(Record, path)
 
@@ -454,7 +454,7 @@ def read(path: Path) -> Record:
 def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
     """What a result.json holds, as a record or as a kind of record that has more.
 
-    Raises QuestionError that names the file and what is wrong.
+    Raises QuestionError that names the file and what is wrong, UnknownSchemaError if its version.
     """
     path = path / "result.json" if path.is_dir() else path
     try:
@@ -471,8 +471,8 @@ def read_as(kind: type[AnyRecord], path: Path) -> AnyRecord:
         raise QuestionError(f"'{path}' is no result of gptbench: it has no schema_version.")
     try:
         document = upgrades.upgraded(document)
-    except QuestionError as error:
-        raise QuestionError(f"'{path}' {error}") from error
+    except UnknownSchemaError as error:
+        raise UnknownSchemaError(f"'{path}' {error}") from error
     try:
         return from_builtins(document, kind)
     except (msgspec.ValidationError, QuestionError) as error:

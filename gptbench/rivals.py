@@ -26,8 +26,11 @@ from gptbench.units import grouped
 from gptbench.verdict import Verdict
 from gptbench.visit import HoldTask
 
-# A GPU's clock takes a second to climb, and its visits are long enough for it to settle.
-WARMUP = {"cuda": Warmup(10, 1.0), "cpu": Warmup(4, 0.2)}
+# A GPU's clock takes up to three seconds to climb, and its visits are long enough for it to settle.
+WARMUP = {
+    "cuda": Warmup(steps=10, time_s=1.0, most_s=3.0),
+    "cpu": Warmup(steps=4, time_s=0.2, most_s=1.0),
+}
 LEAST_VISIT_S = {"cuda": 0.1, "cpu": 0.01}
 
 # First steps whose losses are held against each other, and how far they may be apart, as a
@@ -189,20 +192,24 @@ def _rules(base: Rival, new: Rival, terms: Terms) -> Rules:
     )
 
 
-def _starter(rivals: dict[Arm, Rival], heard: dict[Arm, _Heard], random: Random) -> Start:
-    """Starts a process of either side, in surroundings that are another each time.
+def surroundings(random: Random) -> dict[str, str]:
+    """Variables that move what a process has in memory, by chance.
 
-    Where the environment and the hash seed put things in memory is worth percents (Mytkowicz et
-    al. 2009): chance turns that from a bias of one side into scatter that the interval shows.
+    Where the environment and the hash seed put things is worth percents (Mytkowicz et al. 2009):
+    chance turns that from a bias of one side into scatter that the interval shows.
     """
+    return {
+        "PYTHONHASHSEED": str(random.randrange(2**32)),
+        "GPTBENCH_PADDING": "." * random.randrange(MOST_PADDING_BYTES + 1),
+    }
+
+
+def _starter(rivals: dict[Arm, Rival], heard: dict[Arm, _Heard], random: Random) -> Start:
+    """Starts a process of either side, in surroundings that are another each time."""
 
     @contextmanager
     def start(arm: Arm) -> Iterator[Contender]:
-        surroundings = {
-            "PYTHONHASHSEED": str(random.randrange(2**32)),
-            "GPTBENCH_PADDING": "." * random.randrange(MOST_PADDING_BYTES + 1),
-        }
-        with runner.Holder(surroundings) as holder:
+        with runner.Holder(surroundings(random)) as holder:
             yield _Process(rivals[arm], holder, heard[arm])
 
     return start

@@ -68,17 +68,12 @@ def setup(here: Detected, devices: tuple[Device, ...]) -> Setup:
     return Setup("cuda", capability=capability, narrow=narrow)
 
 
-def largest_batch(case: Case, allowed: Limit) -> int:
-    """The most sequences that should fit. Raises OutOfMemoryError where not even one does."""
-    most = case.largest_batch(allowed.size_bytes)
-    if most == 0:
-        raise OutOfMemoryError(_nothing_fits(case, allowed))
-    return most
-
-
-def _nothing_fits(case: Case, allowed: Limit) -> str:
+def refuse_hopeless(case: Case, allowed: Limit) -> None:
+    """Raise OutOfMemoryError where not even one sequence fits, with what would."""
     one = replace(case, work=case.work.with_batch(1))
-    return (
+    if one.footprint.total <= allowed.size_bytes:
+        return
+    raise OutOfMemoryError(
         f"even batch 1 needs {gib(one.footprint.total)}, the limit is {gib(allowed.size_bytes)} "
         f"({allowed.device}, less {gib(CONTEXT_BYTES)} for its driver). "
         f"{advice.what_would_fit(one, allowed.size_bytes, advice.alternatives)}"

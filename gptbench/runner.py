@@ -12,6 +12,7 @@ import msgspec
 from gptbench import cores
 from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
+from gptbench.profiling import Profiled, ProfileTask
 from gptbench.record import (
     Check,
     CheckTask,
@@ -72,6 +73,11 @@ def trace(task: TraceTask, progress: Progress = quiet) -> Traced:
 def calibrate(task: CalibrateTask, progress: Progress = quiet) -> tuple[Timed, ...]:
     """What the device of this machine can do."""
     return ask("calibrate", task, tuple[Timed, ...], progress)
+
+
+def profile(task: ProfileTask, progress: Progress = quiet) -> Profiled:
+    """What steps did, and when."""
+    return ask("profile", task, Profiled, progress, _settings(task.measure))
 
 
 def footprint(task: FootprintTask, progress: Progress = quiet) -> TracedFootprints:

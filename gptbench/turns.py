@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, Protocol
 
-from gptbench import ranks
+from gptbench import ranks, series
 
 Arm = Literal["base", "new"]
+
+# Steps that warm up are looked at when there are a quarter more than at the last look.
+GROWTH = 1.25
 
 # A step this long is as warm after the second as it gets.
 SLOW_STEP_S = 3.0
@@ -37,10 +40,14 @@ Start = Callable[[Arm], AbstractContextManager[Contender]]
 
 @dataclass(frozen=True, slots=True)
 class Warmup:
-    """Steps and seconds, both of which a process runs before it is timed."""
+    """Steps and seconds, both of which a process runs before it is timed.
+
+    It goes on until its steps have settled, or `most_s` have gone by.
+    """
 
     steps: int
     time_s: float
+    most_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +113,35 @@ def _either_order(random: Random) -> tuple[int, int]:
 
 
 def warm_up(contender: Contender, warmup: Warmup) -> float:
-    """Run until both the steps and the time are reached; seconds of the fastest step then.
+    """Run until steps and time are reached and steps have settled; seconds of the fastest step then.
 
     The fastest, because what else runs on the machine can only add to it.
     """
     # The first step of all builds what is built at first use, and tells nothing.
-    spent_s = contender.visit(1)[0] / 1e9
-    (taken_ns,) = contender.visit(1)
-    step_s, spent_s = taken_ns / 1e9, spent_s + taken_ns / 1e9
-    if step_s > SLOW_STEP_S:
-        return step_s
-    left = max(warmup.steps - 2, math.ceil((warmup.time_s - spent_s) / step_s))
-    return min(taken_ns, *contender.visit(left)) / 1e9 if left > 0 else step_s
+    first_s = contender.visit(1)[0] / 1e9
+    taken_s = [contender.visit(1)[0] / 1e9]
+    if taken_s[0] > SLOW_STEP_S:
+        return taken_s[0]
+    while left := _left(warmup, taken_s, first_s + sum(taken_s)):
+        taken_s += [ns / 1e9 for ns in contender.visit(left)]
+    return min(taken_s)
+
+
+def _left(warmup: Warmup, taken_s: Sequence[float], spent_s: float) -> int:
+    """How many steps more before it is looked at again; 0 where a process is warm."""
+    step_s = taken_s[-1]
+    least = max(warmup.steps - 1 - len(taken_s), math.ceil((warmup.time_s - spent_s) / step_s))
+    if least > 0:
+        return least
+    if spent_s >= warmup.most_s or series.settled(taken_s):
+        return 0
+    look = max(series.FEWEST_TO_SETTLE, math.ceil(GROWTH * len(taken_s))) - len(taken_s)
+    return min(look, math.ceil((warmup.most_s - spent_s) / step_s))
+
+
+def order(quad: int) -> str:
+    """Whose turn it is in the quad of a number: every second one is the other way round."""
+    return ("ABBA", "BAAB")[quad % 2]
 
 
 def in_turns(base: Contender, new: Contender, size: Size, first: int) -> Pair:
@@ -125,7 +149,7 @@ def in_turns(base: Contender, new: Contender, size: Size, first: int) -> Pair:
     quads, visits = [], {"A": list[float](), "B": list[float]()}
     for quad in range(size.quads):
         times: dict[str, list[float]] = {"A": [], "B": []}
-        for arm in ("ABBA", "BAAB")[(first + quad) % 2]:
+        for arm in order(first + quad):
             times[arm].append(_log_s(base if arm == "A" else new, size.steps))
         quads.append(statistics.fmean(times["B"]) - statistics.fmean(times["A"]))
         for arm, logs in times.items():

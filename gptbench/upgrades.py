@@ -14,7 +14,7 @@ changes, so that an older gptbench refuses the file instead of misreading it.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gptbench.errors import QuestionError
+from gptbench.errors import UnknownSchemaError
 
 SCHEMA_VERSION = 2
 
@@ -24,13 +24,13 @@ Document = dict[str, Any]
 def upgraded(document: Document) -> Document:
     """The document of a record, as this version would have written it.
 
-    Raises QuestionError, whose sentence follows a file's name, for a version that is not known.
+    Raises UnknownSchemaError, whose sentence follows a file's name, for a version that is not known.
     """
     while document["schema_version"] != SCHEMA_VERSION:
         version = document["schema_version"]
         # True == 1 in Python, and in no JSON.
         if type(version) is not int or version not in UPGRADES:
-            raise QuestionError(
+            raise UnknownSchemaError(
                 f"has schema_version {version!r}; this gptbench reads {SCHEMA_VERSION} and older. "
                 "Update gptbench, or measure again."
             )

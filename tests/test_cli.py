@@ -468,7 +468,6 @@ def test_memory_says_that_it_predicts_and_when_most_is_held(capsys):
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["gpt2-xl", "--gpu", "t4"], 4, "even batch 1 needs"),
         (["gpt2-xl", "--gpu", "a100"], 2, "these differ in their memory"),
         (["gpt2-small", "--pure"], 2, "--pure stores weights below float32"),
         (["gpt2-small", "--gpu", "t4", "--device", "cpu"], 2, "contradict each other"),
@@ -525,3 +524,22 @@ def test_a_check_without_a_file_or_the_other_way_round_says_what_to_type(capsys,
     status, out, said = answer(capsys, "schema", *words)
     assert (status, out) == (2, "")
     assert "gptbench schema --check FILE" in said
+
+
+def test_a_step_that_does_not_fit_is_shown_and_is_exit_code_4(capsys):
+    status, out, err = answer(capsys, "memory", "gpt2-xl", "-b", "8", "--gpu", "t4")
+    assert status == 4
+    assert "Batch 8 does not fit" in out
+    assert "What would make room at batch 8" in out
+    assert "even batch 1 needs" in err
+
+
+def test_an_empty_name_of_a_gpu_is_no_gpu_that_there_is(capsys):
+    status, _, err = answer(capsys, "memory", "gpt2-small", "--gpu", "")
+    assert (status, "unknown GPU ''" in err) == (2, True)
+
+
+def test_a_forgotten_factory_is_asked_for(capsys):
+    """Though there is an input that only a factory takes."""
+    status, _, err = answer(capsys, "memory", "tests/lora.py", "--input-shape", "1x64")
+    assert (status, "Type tests/lora.py:NAME" in err) == (2, True)

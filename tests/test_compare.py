@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptbench import comparability, compare, comparison, metrics, record
+from gptbench import comparability, compare, comparison, estimates, metrics, record, verdict
 from gptbench.compare import Rules
 from gptbench.errors import NotComparableError, QuestionError, UnknownNameError
 from records import CPU, ON_CPU, ON_GPU, STEPS, replicates, result
@@ -55,6 +55,14 @@ def test_quiet_processes_may_be_stated(tmp_path):
     assert only(compared(base, new, process_sd=0.005)).verdict == "REGRESSED"
 
 
+def test_what_speaks_against_a_measurement_is_said_beside_the_verdict(tmp_path):
+    compiling = replace(ON_GPU, measurement=replace(ON_GPU.measurement, recompiled=2))
+    base, new = result(tmp_path / "a"), result(tmp_path / "b", compiling)
+    (said,) = [note for note in compared(base, new).notes if "disturbed" in note]
+    assert said.startswith(f"'{new}' was disturbed: ")
+    assert "recompiling" in said
+
+
 def test_the_allowance_is_stated(tmp_path):
     base, new = result(tmp_path / "a"), result(tmp_path / "b")
     found = compared(base, new)
@@ -84,6 +92,14 @@ def test_sides_that_change_places_mirror_the_change(tmp_path_factory, factor):
     assert other.change.low == pytest.approx(-one.change.high)
 
 
+def test_few_results_that_can_never_be_the_same_say_so(tmp_path):
+    """90% of a normal is within 1.645 sd: e^(1.645 × 0.0428) - 1 = 7.3%, over 2%."""
+    base = result(tmp_path / "a")
+    said = " ".join(compared(base, base).notes)
+    assert "So few can never be SAME: they are sure to ±7.3% at best, and 2.0% is asked" in said
+    assert "can never be SAME" not in " ".join(compared(base, base, process_sd=0.005).notes)
+
+
 # -- replicates ---------------------------------------------------------------------------------
 
 
@@ -103,6 +119,42 @@ def test_few_replicates_that_scatter_more_than_allowed_widen_the_interval(tmp_pa
     one = only(compared(quiet, quiet)).change
     other = only(compared(quiet, wild)).change
     assert other.high - other.low > 2 * (one.high - one.low)
+
+
+def flat(rec=ON_GPU):
+    """A record without scatter within its run."""
+    return replace(rec, measurement=replace(rec.measurement, step_ns=(10**8,) * 120))
+
+
+def reach(row):
+    return (row.change.high - row.change.low) / 2
+
+
+def test_the_scatter_of_few_processes_is_estimated_and_so_students(tmp_path):
+    """Two a side, ±10%: the pooled variance is 0.02 with 2 degrees of freedom, t = 4.303."""
+    apart = [math.exp(-0.1), math.exp(0.1)]
+    base, new = (replicates(tmp_path / side, apart, flat()) for side in "ab")
+    row = only(compared(base, new))
+    assert reach(row) == pytest.approx(4.3027 * math.sqrt(0.02), rel=1e-4)
+    assert "2 and 2 processes, which differ by more than 4.28% (sd)" in row.change.method
+
+
+def test_three_processes_a_side_alarm_in_one_of_twenty_and_not_of_eight(tmp_path):
+    """Processes 10% apart (sd), over twice what is allowed; a normal quantile alarms in 11%."""
+    rng, alarms, trials = random.Random(1), 0, 2000
+    for _ in range(trials):
+        sides = [tuple(rng.gauss(0, 0.1) for _ in range(3)) for _ in "AB"]
+        base, new = (estimates.Runs(log_times=side, within=0.0) for side in sides)
+        shift = estimates.of_sides(base, new, estimates.PROCESS_SD, 0.05).shift
+        alarms += verdict.decide(shift, 0.02, 0.05, 0.05) in ("REGRESSED", "IMPROVED")
+    assert alarms / trials < 0.065
+
+
+def test_two_results_a_side_halve_the_variance_within_their_runs(tmp_path):
+    one = compared(result(tmp_path / "a"), result(tmp_path / "b"), process_sd=1e-9)
+    twice = [replicates(tmp_path / side, [1.0, 1.0]) for side in "cd"]
+    two = compared(*twice, process_sd=1e-9)
+    assert reach(only(two)) == pytest.approx(reach(only(one)) / math.sqrt(2), rel=1e-6)
 
 
 def test_pitfall_33_replicates_of_processes_that_differ_raise_few_false_alarms(tmp_path):
@@ -129,6 +181,66 @@ def test_many_benchmarks_are_judged_together(tmp_path):
     assert found.mean.log_ratio == pytest.approx(math.log(1.1) / 30)
 
 
+# -- pairs ----------------------------------------------------------------------------------------
+
+# A machine that gets 20% slower meanwhile.
+DRIFT = [1.2 ** (i / 5) for i in range(6)]
+
+
+def in_turns(folder, factor):
+    return (
+        replicates(folder / "base", DRIFT, flat()),
+        replicates(folder / "new", [factor * f for f in DRIFT], flat()),
+    )
+
+
+def test_pairs_find_what_the_drift_of_a_machine_hides_from_sides(tmp_path):
+    sides = in_turns(tmp_path, 1.05)
+    assert only(compared(*sides)).verdict == "INCONCLUSIVE"
+    row = only(compared(*sides, paired=True))
+    assert row.verdict == "REGRESSED"
+    assert row.change.log_ratio == pytest.approx(math.log(1.05), abs=1e-6)
+    assert row.change.method == "6 pairs of processes in turns"
+    assert row.change.units == pytest.approx([math.log(1.05)] * 6, abs=1e-6)
+
+
+def test_pairs_show_a_thing_to_be_the_same_on_a_machine_that_drifts(tmp_path):
+    assert only(compared(*in_turns(tmp_path, 1.0), paired=True)).verdict == "SAME"
+
+
+def test_pairs_are_judged_by_their_signed_ranks(tmp_path):
+    """Of 6 differences the least and greatest mean of two hold the middle with 1 - 2/64."""
+    changes = [1.05, 1.06, 1.04, 1.07, 1.03, 1.08]
+    base = replicates(tmp_path / "base", DRIFT, flat())
+    new = replicates(tmp_path / "new", [c * f for c, f in zip(changes, DRIFT, strict=True)], flat())
+    change = only(compared(base, new, paired=True)).change
+    assert (change.low, change.high) == pytest.approx((math.log(1.03), math.log(1.08)), abs=1e-6)
+
+
+def test_sameness_errs_in_one_of_twenty_on_either_side(tmp_path):
+    """Of six pairs the third of 21 means of two is the bound, 3 / 2^6 = 4.7%; the fifth were 11%."""
+    off = [math.exp(x) for x in (0.03, 0.03, 0, 0, 0, 0)]
+    base, new = replicates(tmp_path / "a", [1] * 6, flat()), replicates(tmp_path / "b", off, flat())
+    assert only(compared(base, new, paired=True)).verdict == "INCONCLUSIVE"
+
+
+def test_five_pairs_are_no_interval(tmp_path):
+    base, new = (replicates(tmp_path / side, [1.0] * 5, flat()) for side in ("base", "new"))
+    row = only(compared(base, new, paired=True))
+    assert (row.verdict, row.reason) == (
+        "INCONCLUSIVE",
+        "an interval needs 6 pairs. Measure more",
+    )
+
+
+def test_a_run_without_its_partner_is_named_and_no_pass(tmp_path):
+    base, new = in_turns(tmp_path, 1.0)
+    (new / "3" / "result.json").rename(new / "result.json")
+    row = only(compared(base, new, paired=True))
+    assert row.verdict == "INCOMPARABLE"
+    assert row.reason.startswith("'.', '3' is on one side only")
+
+
 # -- what is not comparable ---------------------------------------------------------------------
 
 OTHERS = {
@@ -142,6 +254,9 @@ OTHERS = {
     "compile": replace(ON_CPU, workload=replace(ON_CPU.workload, compile=True)),
     "threads": replace(ON_CPU, environment={**ON_CPU.environment, "threads": 4}),
     "torch": replace(ON_CPU, environment={**ON_CPU.environment, "torch": "2.10.1+cpu"}),
+    "allocator": replace(
+        ON_CPU, environment={**ON_CPU.environment, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    ),
 }
 
 
@@ -222,6 +337,57 @@ def test_a_result_of_another_schema_is_not_comparable(tmp_path):
         compared(base, new)
 
 
+def test_a_broken_result_of_a_version_that_is_read_is_a_wrong_question(tmp_path):
+    base, new = result(tmp_path / "a"), result(tmp_path / "b")
+    document = json.loads(base.read_text())
+    del document["model"]
+    base.write_text(json.dumps({**document, "schema_version": 1}))
+    with pytest.raises(QuestionError, match="missing required field `model`"):
+        compared(base, new)
+
+
+def test_the_schema_is_no_factor_because_all_are_read_as_one():
+    with pytest.raises(UnknownNameError):
+        comparability.factor("schema")
+
+
+def surrounded(**facts):
+    return replace(ON_GPU, environment={**ON_GPU.environment, **facts})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"CUDA_LAUNCH_BLOCKING": "1"}, "CUDA_LAUNCH_BLOCKING unset → 1"),
+        (
+            {"governor": "powersave"},
+            {"governor": "performance"},
+            "governor powersave → performance",
+        ),
+        ({"driver": "550.1"}, {"driver": "560.2"}, "driver 550.1 → 560.2"),
+        ({}, {"GLIBC_TUNABLES": "glibc.cpu.x=1"}, "GLIBC_TUNABLES unset → glibc.cpu.x=1"),
+    ],
+)
+def test_a_setting_that_differs_is_noted(tmp_path, before, after, said):
+    base = result(tmp_path / "a", surrounded(**before))
+    new = result(tmp_path / "b", surrounded(**after))
+    found = compared(base, new)
+    assert only(found).verdict != "INCOMPARABLE"
+    assert f"Settings differ, and may be the change: {said}." in found.notes
+
+
+def test_equal_settings_are_not_mentioned(tmp_path):
+    base, new = (result(tmp_path / s, surrounded(governor="powersave")) for s in "ab")
+    assert not any("Settings" in note for note in compared(base, new).notes)
+
+
+def test_the_allocator_of_a_gpu_is_pytorchs(tmp_path):
+    other = surrounded(PYTORCH_CUDA_ALLOC_CONF="backend:cudaMallocAsync")
+    row = only(compared(result(tmp_path / "a"), result(tmp_path / "b", other)))
+    assert row.verdict == "INCOMPARABLE"
+    assert "--across allocator" in row.reason
+
+
 def test_a_broken_result_is_a_wrong_question(tmp_path):
     base, new = result(tmp_path / "a"), result(tmp_path / "b")
     base.write_text("{")
@@ -253,6 +419,26 @@ def test_pitfall_37_a_benchmark_that_one_side_lacks_is_a_named_row_and_no_pass(t
     assert found.exit_code(strict=False) == 5
 
 
+def test_several_benchmarks_of_another_device_name_it(tmp_path):
+    other = replace(ON_GPU, device=replace(ON_GPU.device, name="Another card"))
+    for side, rec in (("a", ON_GPU), ("b", other)):
+        for size in (1, 2, 3):
+            work = replace(rec.workload, batch_size=size)
+            result(tmp_path / side / str(size), replace(rec, workload=work))
+    rows = compared(tmp_path / "a", tmp_path / "b").rows
+    assert len(rows) == 6
+    for row in rows:
+        assert (
+            "the nearest one differs: device NVIDIA A100-SXM4-80GB → Another card (" in row.reason
+        )
+
+
 def test_nothing_on_either_side_is_a_wrong_question(tmp_path):
+    (tmp_path / "a").mkdir()
     with pytest.raises(QuestionError, match=r"no result\.json"):
-        compared(tmp_path / "a", tmp_path / "b")
+        compared(tmp_path / "a", tmp_path / "a")
+
+
+def test_a_new_side_that_is_not_there_is_a_wrong_question(tmp_path):
+    with pytest.raises(QuestionError, match=r"there is no .*nosuch"):
+        compared(result(tmp_path / "a"), tmp_path / "nosuch")

@@ -70,6 +70,11 @@ def test_the_sentence_of_a_gain_counts_the_other_way():
     assert said.startswith("NEW is 3.1% faster than BASE [2.6%, 3.6%]")
 
 
+def test_no_change_at_all_has_no_sign():
+    alike = row("SAME", change=change(0.0, 0.0))
+    assert "[0.0%, 0.0%]" in comparisons.sentence(found(alike), alike)
+
+
 def test_the_gravest_rows_come_first():
     words = ["SAME", "INCONCLUSIVE", "FAILED", "IMPROVED", "REGRESSED", "INCOMPARABLE"]
     ordered = [r.verdict for r in found(*map(row, words)).gravest_first]
@@ -116,6 +121,26 @@ def test_csv_has_every_number_in_a_column_of_its_own():
     assert float(line["change"]) == pytest.approx(-0.03)
     assert float(line["low"]) < -0.03 < float(line["high"]) < 0
     assert (line["verdict"], line["base"]) == ("REGRESSED", "BASE")
+
+
+def test_junit_has_no_number_for_a_bound_that_is_none():
+    """What no interval bounds is null in JSON; XML has no null but absence."""
+    root = ET.fromstring(junit.document(found(row(change=change(reach=float("inf"))))))
+    assert [p.get("name") for p in root.iter("property")] == ["tokens_per_s_change"]
+
+
+def test_junit_has_the_bounds_of_an_interval():
+    root = ET.fromstring(junit.document(found()))
+    values = {p.get("name"): float(p.get("value")) for p in root.iter("property")}
+    assert values["ci_low"] < values["tokens_per_s_change"] < values["ci_high"] < 0
+
+
+def test_the_mean_of_independent_benchmarks_is_as_sure_as_the_root_of_their_squares():
+    """±3% and ±4%: √(3² + 4²) / 2 = ±2.5%."""
+    both = found(row(change=change(0.1, 0.03)), row(change=change(0.3, 0.04)))
+    assert (both.mean.log_ratio, both.mean.low, both.mean.high) == pytest.approx(
+        (0.2, 0.175, 0.225)
+    )
 
 
 def test_junit_has_a_case_a_benchmark_with_its_verdict():
@@ -166,6 +191,24 @@ def test_what_is_inconclusive_ends_with_3_only_where_that_is_asked_for(capsys, t
     assert answer(capsys, base, new, "--strict")[0] == 3
 
 
+def test_results_in_turns_are_judged_pair_by_pair(capsys, tmp_path):
+    """5% slower, each of six times, while the machine gets 20% slower."""
+    drift = [1.2 ** (i / 5) for i in range(6)]
+    base = replicates(tmp_path / "a", drift)
+    new = replicates(tmp_path / "b", [1.05 * f for f in drift])
+    assert answer(capsys, base, new)[0] == 0
+    status, out, _ = answer(capsys, base, new, "--paired")
+    assert status == 1
+    assert "6 pairs of processes in turns" in out
+
+
+def test_six_results_a_side_that_are_the_same_pass_the_gate(capsys, tmp_path):
+    """README: a committed baseline of six runs, and six of what is to be judged."""
+    alike = [1.0, 1.001, 0.999, 1.002, 0.998, 1.0005]
+    base, new = (replicates(tmp_path / side, alike) for side in "ab")
+    assert answer(capsys, base, new, "--strict")[0] == 0
+
+
 def test_a_missing_baseline_ends_with_5(capsys, tmp_path):
     status, out, _ = answer(capsys, tmp_path / "nowhere", result(tmp_path / "b"))
     assert status == 5
@@ -190,7 +233,11 @@ def test_every_form_of_the_answer_is_written(capsys, tmp_path):
     [
         (["one.json"], "1 of two sides"),
         (["a", "b", "--across", "colour"], "unknown factor 'colour'"),
-        (["a", "b", "--threshold", "much"], "'much' is not a share"),
+        (["a", "b", "--threshold", "much"], "--threshold 'much' is not a share"),
+        (["a", "b", "--threshold", "2"], "--threshold '2' is not a share over 0 and up to 1"),
+        (["a", "b", "--process-sd", "0"], "--process-sd '0' is not a share over 0"),
+        (["a", "b", "--paired", "--process-sd", "1%"], "--process-sd is for results that are no"),
+        (["--run", "", "", "--paired"], "--paired is for results"),
         (["a", "b", "-b", "4"], "--batch-size is for measuring"),
         (["a", "b", "--pairs", "8"], "--pairs is for measuring"),
         (["a", "b", "--junit", "no/such/folder/j.xml"], "its folder is not there"),

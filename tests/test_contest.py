@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import statistics
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptbench import contest, ranks, stats, turns, verdict
+from gptbench.comparison import Change
 from gptbench.contest import Rules
 from gptbench.turns import Pair, Size, Warmup
 
@@ -71,7 +73,7 @@ def rules(**changes):
         "threshold": 0.02,
         "time_s": 16.0,
         "control": False,
-        "warmup": Warmup(4, 0.0),
+        "warmup": Warmup(4, 0.0, 0.0),
         "least_visit_s": 0.0,
     }
     return Rules(**{**settings, **changes})
@@ -105,7 +107,7 @@ def test_pitfall_33_the_pair_of_processes_is_the_unit_and_not_the_quad():
     for seed in seeds:
         world = World(seed, process=0.04 / math.sqrt(2))
         pair = turns.measured(
-            world.start, ("base", "new"), Size(16, 2), Warmup(2, 0.0), world.random
+            world.start, ("base", "new"), Size(16, 2), Warmup(2, 0.0, 0.0), world.random
         )
         within += verdict.decide(ranks.signed_rank(pair.quads), 0.0, 0.05, 0.05) in ALARMS
         between += world.compared(threshold=0.001).verdict in ALARMS
@@ -171,7 +173,7 @@ def test_turns_go_abba_and_baab():
 
 def test_the_first_step_after_a_switch_is_not_counted():
     a, b = Scripted("A", [], 10**6), Scripted("B", [], 2 * 10**6)
-    pair = turns.in_turns(a, b, Size(2, 3), first=1)
+    pair = turns.in_turns(a, b, Size(2, 1), first=1)
     assert pair.quads == pytest.approx((math.log(2), math.log(2)))
     assert math.exp(pair.base_log_s) == pytest.approx(1e-3)
 
@@ -198,9 +200,52 @@ def test_which_side_is_started_and_visited_first_is_chance():
             started.append(arm)
             yield Process(World(1), 0.0)
 
-        turns.measured(start, ("base", "new"), Size(1, 1), Warmup(1, 0.0), random.Random(seed))
+        turns.measured(start, ("base", "new"), Size(1, 1), Warmup(1, 0.0, 0.0), random.Random(seed))
         first.add(started[0])
     assert first == {"base", "new"}
+
+
+# -- warming up ---------------------------------------------------------------------------------
+
+
+class Warming:
+    """A contender whose steps come down to `STEP_S`, by a 1/e every so many steps; it counts them."""
+
+    def __init__(self, slowness=0.0, steps=1.0):
+        self.slowness, self.steps, self.ran = slowness, steps, 0
+
+    def visit(self, steps):
+        first, self.ran = self.ran, self.ran + steps
+        return [self.step_ns(i) for i in range(first, self.ran)]
+
+    def step_ns(self, i):
+        return round(1e9 * STEP_S * (1 + self.slowness * math.exp(-i / self.steps)))
+
+
+def test_a_clock_that_climbs_is_waited_for():
+    """Five times slower at first, as at 345 of 1980 MHz; under 1% after 150 steps."""
+    climbing = Warming(slowness=5, steps=25)
+    turns.warm_up(climbing, Warmup(4, 0.0, 60.0))
+    assert climbing.step_ns(climbing.ran) < 1.01 * 1e9 * STEP_S
+
+
+def test_steady_steps_are_warm_as_soon_as_that_can_be_seen():
+    steady = Warming()
+    turns.warm_up(steady, Warmup(4, 0.0, 60.0))
+    assert steady.ran < 20
+
+
+def test_steps_that_never_settle_are_bounded_by_time():
+    slower = Warming(slowness=1, steps=-200)
+    turns.warm_up(slower, Warmup(4, 0.0, 0.5))
+    spent_s = sum(map(slower.step_ns, range(slower.ran))) / 1e9
+    assert 0.5 <= spent_s < 0.55
+
+
+def test_steps_and_time_are_the_least_whatever_has_settled():
+    steady = Warming()
+    turns.warm_up(steady, Warmup(40, 0.6, 0.1))
+    assert steady.ran >= 60
 
 
 # -- looks, time and control --------------------------------------------------------------------
@@ -224,7 +269,8 @@ def test_where_the_time_is_over_no_further_look_is_taken():
 def test_where_not_even_one_look_is_in_time_it_says_what_would_be():
     found = World(1).compared(time_s=0.5)
     assert (found.verdict, found.pairs) == ("INCONCLUSIVE", ())
-    assert "Type --time 3s" in found.reason
+    (needed,) = map(int, re.findall(r"Type --time (\d+)s", found.reason))
+    assert World(1).compared(time_s=needed).pairs
 
 
 @pytest.mark.parametrize("time_s", [5.0, 10.0, 20.0, 60.0])
@@ -246,6 +292,7 @@ def test_without_time_for_a_control_there_is_none_and_it_is_said():
     found = World(1, new=0.2).compared(time_s=4.0, control=True)
     assert found.control is None
     assert any("no time for a control" in note for note in found.notes)
+    assert found.reason.endswith("without a control")
 
 
 def pairs(effects):
@@ -258,6 +305,26 @@ def test_a_change_within_twice_the_noise_floor_is_not_established():
     assert found.least_change == pytest.approx(2 * found.control.floor)
     assert found.least_change > 0.03
     assert found.verdict == "INCONCLUSIVE"
+
+
+def test_each_look_may_err_a_third_of_5_percent():
+    """Six of one sign have a chance of 2 / 2^6 = 3.1%, seven of 1.6%; 5% / 3 is between them."""
+    words = [contest.judged(pairs([0.2] * n), (), rules()).verdict for n in (6, 7)]
+    assert words == ["INCONCLUSIVE", "REGRESSED"]
+
+
+def test_sameness_is_as_sure_at_each_look():
+    """At 5% / 3 a side the second of 28 means of two is the bound, at 5% it were the fourth."""
+    found = contest.judged(pairs([-0.03, -0.03, 0, 0, 0, 0, 0]), (), rules())
+    assert found.verdict == "INCONCLUSIVE"
+
+
+def test_an_interval_twice_as_wide_as_asked_for_takes_four_times_the_pairs():
+    """±4% where ±2% is asked for: the width goes with one over the root of the pairs."""
+    reach = 2 * math.log1p(0.02)
+    change = Change(log_ratio=0.0, low=-reach, high=reach, level=0.05, method="pairs")
+    assert contest._shortage(change, 0.02) == pytest.approx(4)
+    assert contest._shortage(change, 0.2) == 2
 
 
 def test_noise_makes_nothing_the_same_that_was_to_be_told_apart():

@@ -61,7 +61,7 @@ def differences(config, work):
     ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(models(), workloads())
 def test_no_flop_of_any_architecture_in_any_mode_differs(config, work):
     assert differences(config, work) == []

@@ -18,6 +18,7 @@ def subclasses(cls):
 PROMISED = {
     "QuestionError": 2,
     "UnknownNameError": 2,
+    "UnknownSchemaError": 2,
     "UnavailableError": 4,
     "OutOfMemoryError": 4,
     "WorkerDiedError": 4,

@@ -71,6 +71,11 @@ def test_a_module_that_is_not_there_is_named_with_the_nearest(here):
     assert "Nearest: 'model'." in said
 
 
+def test_where_no_name_is_near_those_that_stand_there_are_said_and_not_what_is_imported(here):
+    (here / "net.py").write_text("import torch\nclass Net: ...\ndef build(): ...\n")
+    assert complaint("net.py:nosuch") == "'net.py' has no 'nosuch'. It has 'Net', 'build'."
+
+
 def test_an_attribute_that_is_not_there_is_named_with_the_nearest(here):
     (here / "net.py").write_text("def build_model(): ...\n")
     assert complaint("net.py:build_modle") == (

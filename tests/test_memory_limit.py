@@ -88,3 +88,17 @@ def test_the_peak_of_a_small_child_is_not_that_of_its_big_parent():
     )
     assert parent.numel() == 600 << 20
     assert 10 << 20 <= int(child.stdout) < 50 << 20
+
+
+def test_onednn_without_a_primitive_ran_out_of_memory_only_where_memory_is_limited():
+    """It says the same of an operation that it does not know."""
+    code = """
+import resource
+from gptbench.worker import oom
+error = RuntimeError("could not create a primitive")
+before = oom.is_out_of_memory(error)
+resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+print(before, oom.is_out_of_memory(error))
+"""
+    child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert child.stdout.split() == ["False", "True"]

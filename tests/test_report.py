@@ -27,6 +27,7 @@ from gptbench.report import (
     html,
     ledgers,
     markdown,
+    misgivings,
     plot,
     progress,
     results,
@@ -119,6 +120,12 @@ def test_a_largest_batch_that_is_not_on_the_curve_is_said_to_have_run_out_of_mem
     without = replace(search, curve=search.curve[:-1])
     (note,) = [n for n in results.speeds(without, records.CURVED).notes if "trial" in n]
     assert note.startswith(f"Batch {search.max_batch_size} fitted")
+
+
+def test_a_peak_over_the_limit_that_it_ran_within_is_explained():
+    over = replace(records.SEARCH, limit_bytes=1 << 30)
+    assert "The limit is on what a process allocates" in results.probes(over).notes[1]
+    assert len(results.probes(replace(records.SEARCH, limit_bytes=1 << 50)).notes) == 1
 
 
 def test_ledger_of_gpt2_xl_says_what_megatron_counts():
@@ -317,9 +324,9 @@ def test_progress_says_what_is_being_done_and_cleans_up():
 
 
 def test_every_code_has_an_example_here():
-    # Those of how it was measured have theirs in test_trust.
+    # Those of how it was measured have theirs in test_trust, those of profiles in test_waterfall.
     assert tuple(c.code for c in CAVEATS) == tuple(
-        code for code in caveats.CODES if code not in doubts.SENTENCES
+        code for code in caveats.CODES if code not in {*doubts.SENTENCES, *misgivings.SENTENCES}
     )
 
 

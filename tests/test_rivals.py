@@ -99,6 +99,14 @@ def test_lower_precision_is_allowed_more():
     assert rivals._unlike(rival(), rival("B", **low), said, ()) == ()
 
 
+def test_where_things_lie_in_memory_is_chance_in_every_process():
+    random = Random(1)
+    drawn = [rivals.surroundings(random) for _ in range(20)]
+    assert {name for found in drawn for name in found} == {"PYTHONHASHSEED", "GPTBENCH_PADDING"}
+    assert len({found["PYTHONHASHSEED"] for found in drawn}) == 20
+    assert len({len(found["GPTBENCH_PADDING"]) for found in drawn}) > 15
+
+
 # -- real processes -----------------------------------------------------------------------------
 
 

@@ -110,11 +110,11 @@ def test_what_does_not_fit_is_told_what_it_needs_and_which_options_would_fit():
     asked = case("gpt2-xl")
     allowed = room.Limit("a card", asked.footprint.total - 1, "bfloat16")
     with pytest.raises(OutOfMemoryError, match=r"even batch 1 needs .*, the limit is") as error:
-        room.largest_batch(asked, allowed)
+        room.refuse_hopeless(asked, allowed)
     for found in advice.ranked(asked):
         assert found.option in str(error.value)
 
 
 def test_what_nothing_makes_fit_is_told_the_least_it_takes():
     with pytest.raises(OutOfMemoryError, match=r"No option makes this model fit.* at the least"):
-        room.largest_batch(case("llama-3-70b"), limit("t4"))
+        room.refuse_hopeless(case("llama-3-70b"), limit("t4"))

@@ -212,6 +212,7 @@ def measurer():
         yield found
 
 
+@pytest.mark.slow
 def test_a_fork_measures_what_a_fresh_process_measures(measurer):
     forked = measurer.measure(task()).measurement
     assert forked.first_loss == runner.measure(task()).measurement.first_loss
@@ -320,6 +321,7 @@ def test_a_fork_that_the_kernel_kills_for_its_memory_ran_out_of_memory(measurer,
         measurer.measure(task(steps=100_000), kill_the_fork)
 
 
+@pytest.mark.slow
 def test_where_workers_cannot_fork_each_trial_is_a_fresh_process(measurer, monkeypatch):
     monkeypatch.setattr(measurer, "_can_fork", False)
     assert len(measurer.measure(task()).measurement.step_ns) == 3

@@ -25,7 +25,7 @@ from gptbench.errors import (
 )
 from gptbench.report import frame, sweeps
 from gptbench.shelf import Failure
-from records import HOSTILE, ON_CPU, named
+from records import HOSTILE, ON_CPU, ON_GPU, named
 
 ROOT = Path(__file__).parent.parent
 FAILED = Failure(
@@ -101,6 +101,14 @@ def test_what_is_done_is_not_measured_again(spec, folder, answers):
     shelf.keep(folder, spec.points[1].key, of_batch(2))
     assert batches(swept(spec, folder)) == [1, 2, 3]
     assert answers[0] == [1, 3]
+
+
+def test_what_is_done_is_judged_by_the_peak_of_the_table_of_today(spec, folder):
+    """NVIDIA's datasheet: 312 TFLOP/s of dense bfloat16, whatever an older table said."""
+    wrong = replace(ON_GPU, device=replace(ON_GPU.device, peak_flops_per_s=624e12))
+    shelf.keep(folder, spec.points[0].key, wrong)
+    first = sweep.stored(spec, folder, retry_failed=False).outcomes[0]
+    assert first.record.device.peak_flops_per_s == 312e12
 
 
 def test_a_point_is_stored_before_the_next_one_begins(spec, folder, answers):

@@ -1,10 +1,11 @@
 """The main job: what is refused beforehand, and which peak a device is judged by."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from gptbench import curve, forecast, metrics, throughput
+from gptbench import curve, forecast, metrics, runner, throughput
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError, QuestionError, UnavailableError, UnknownNameError
 from gptbench.memory import Setup
@@ -152,7 +153,7 @@ def limit(here, **words):
     model = throughput._suitable_model(here)
     work = Workload(batch_size=1, seq_len=128)
     known = forecast.OfLedger(model, Setup(here.kind))
-    return throughput._limit(throughput._Plan(question(**words), here, model, work, asked, known))
+    return throughput._limit(throughput.Plan(question(**words), here, model, work, asked, known))
 
 
 def test_the_limit_of_a_gpu_is_what_is_free_and_names_who_has_the_rest():
@@ -284,8 +285,8 @@ def window_task(here, **words):
     model = throughput._suitable_model(here)
     known = forecast.OfLedger(model, Setup(here.kind))
     work = Workload(batch_size=1, seq_len=128)
-    plan = throughput._Plan(question(**words), here, model, work, asked, known)
-    return throughput._task(plan, None)
+    plan = throughput.Plan(question(**words), here, model, work, asked, known)
+    return throughput.measure_task(plan, None)
 
 
 @pytest.mark.parametrize(
@@ -309,3 +310,20 @@ def test_a_window_that_is_shorter_than_the_least_time_may_converge_all_the_same(
 
 def test_the_longest_window_has_as_many_samples_as_one_of_a_minute():
     assert window_task(detected("x"), time="10min").sample_period_s == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_a_peak_that_was_measured_beside_other_work_is_measured_again(monkeypatch):
+    """Law 5: no finished result is lost. The first measurement is made a millionth of what it was."""
+    measured = runner.detect
+    peaks = []
+
+    def disturbed(task, progress):
+        found = measured(task, progress)
+        peaks.append(found.matmul_flops_per_s * (1 if peaks else 1e-6))
+        return replace(found, matmul_flops_per_s=peaks[-1])
+
+    monkeypatch.setattr(runner, "detect", disturbed)
+    small = question(model="gptfromscratch-rope", seq_len=32, batch_size=2, steps=6, device="cpu")
+    rec = throughput.run(small, lambda _doing, _value: None)
+    assert rec.device.peak_flops_per_s == peaks[1]

@@ -1,9 +1,14 @@
 """Visits: a step that is held, run when it is told to, with its times and losses."""
 
+import gc
 from itertools import count
 
 import torch
 
+from gptbench import presets
+from gptbench.config import Workload
+from gptbench.process import quiet
+from gptbench.visit import HoldTask
 from gptbench.worker import visits
 from gptbench.worker.clock import HostClock
 
@@ -20,3 +25,35 @@ def test_every_step_of_a_visit_has_its_time():
     taken = visit(5).step_ns
     assert len(taken) == 5
     assert min(taken) > 0
+
+
+def test_pitfall_60_no_garbage_is_collected_inside_of_a_visit():
+    """METHOD: the collector's pauses are in steps; a visit's are in its median."""
+    work = Workload(batch_size=1, seq_len=8)
+    rope = presets.load("gptfromscratch-rope")
+    task = HoldTask(model=rope, workload=work, device="cpu", data=None)
+    collected = []
+
+    def note(phase, _facts):
+        collected.append(phase)
+
+    try:
+        _, visit = visits.hold(task, quiet)
+        gc.callbacks.append(note)
+        feed = (churned(torch.zeros(1)) for _ in count())
+        visits.visits(lambda batch: batch.sum(), HostClock(), feed)(3)
+        assert visit(1).losses
+    finally:
+        gc.callbacks.remove(note)
+        gc.enable()
+        gc.unfreeze()
+    # One after each visit, when the clock has stopped.
+    assert collected == ["start", "stop"] * 2
+
+
+def churned(batch):
+    """The batch, after as many cycles as make the collector run several times."""
+    for _ in range(10_000):
+        cycle = []
+        cycle.append(cycle)
+    return batch

@@ -66,9 +66,11 @@ def show_results(format: Format, records: Sequence[Any], convention: Any) -> Non
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
     show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
     sys.stdout.flush()
-    for result in derived:
-        for caveat in result.caveats:
-            print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
+    notes = [[caveats.sentence(caveat) for caveat in result.caveats] for result in derived]
+    for said in dict.fromkeys(note for of_one in notes for note in of_one):
+        whose = [str(place) for place, of_one in enumerate(notes, 1) if said in of_one]
+        results_named = f" on result {', '.join(whose)} of {len(notes)}" if len(notes) > 1 else ""
+        print(f"Note{results_named}: {said}", file=sys.stderr)
 
 
 def write_reports(folder: Path, records: Sequence[Any], convention: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from gptbench import comparability, compare, comparison, record, rivals, verdict
+from gptbench import comparability, compare, comparison, estimates, record, rivals, verdict
 from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import (
     AttentionChoice,
@@ -81,6 +81,10 @@ def command(
             metavar="SHARE", help="Allow two processes to differ so much, sd (default: 4.28%)."
         ),
     ] = None,
+    paired: Annotated[
+        bool,
+        typer.Option("--paired", help="Hold base/X to new/X, pair by pair, measured in turns."),
+    ] = False,
     pairs: Annotated[
         int, typer.Option(metavar="R", help="With --run, look after R pairs, and twice more.")
     ] = 7,
@@ -126,20 +130,24 @@ def command(
     Example: gptbench compare --run "--attention math" "--attention fused" gpt2-small
     """
     factors = tuple(map(comparability.factor, across or ()))
-    least = parse_fraction(threshold)
+    least = _share("--threshold", threshold)
     folder = record.output_folder(out) if out else None
     if junit_file is not None and not junit_file.parent.is_dir():
         raise QuestionError(f"--junit '{junit_file}': its folder is not there. Make it first.")
     if run is None:
         _refuse(context, (*OF_A_VARIANT, *OF_TURNS), "is for measuring. Type it with --run")
+        if paired:
+            _refuse(context, ("process_sd",), "is for results that are no pairs")
         rules = compare.Rules(
             threshold=least,
             across=factors,
-            process_sd=parse_fraction(process_sd) if process_sd else compare.PROCESS_SD,
+            process_sd=_share("--process-sd", process_sd) if process_sd else estimates.PROCESS_SD,
+            paired=paired,
         )
         found = compare.compare(*_two(files or ()), rules)
     else:
         _refuse(context, ("process_sd",), "is for results. In turns, pairs show it themselves")
+        _refuse(context, ("paired",), "is for results. With --run all are pairs")
         common = {
             "model": _model(files or ()),
             "batch_size": batch_size,
@@ -177,6 +185,16 @@ def _in_turns(
     with progress_bar() as progress:
         base, new = rivals.settled(labels, (first, second), progress)
         return rivals.compare(base, new, terms, random.SystemRandom(), progress)
+
+
+def _share(option: str, text: str) -> float:
+    """The fraction that an option states; QuestionError with its name where that is none."""
+    try:
+        return parse_fraction(text)
+    except QuestionError as error:
+        raise QuestionError(
+            f"{option} {text!r} is not a share over 0 and up to 1. Type one such as 2% or 0.02."
+        ) from error
 
 
 def _label(words: str) -> str:

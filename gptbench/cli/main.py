@@ -29,6 +29,7 @@ COMMANDS = (
     "memory",
     "mfu",
     "throughput",
+    "profile",
     "compare",
     "sweep",
     "calibrate",

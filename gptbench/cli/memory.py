@@ -1,5 +1,6 @@
 """gptbench memory."""
 
+import sys
 from dataclasses import replace
 from typing import Annotated
 
@@ -73,10 +74,10 @@ def command(
 
     Example: gptbench memory net.py:build --input-shape 8x1024
     """
-    if gpu and device is DeviceChoice.cpu:
+    if gpu is not None and device is DeviceChoice.cpu:
         raise QuestionError(f"--gpu '{gpu}' and --device cpu contradict each other.")
     given = inputs.given(input_shape, input_dtype, input or ())
-    allowed = room.limit(peaks.find(gpu, peaks.table(devices))) if gpu else None
+    allowed = room.limit(peaks.find(gpu, peaks.table(devices))) if gpu is not None else None
     multiplied = parse_dtype(dtype or (allowed.dtype if allowed else "float32"))
     if pure and multiplied == "float32":
         raise QuestionError("--pure stores weights below float32. Type --dtype bfloat16 with it.")
@@ -112,9 +113,9 @@ def command(
         )
         footprint.answer(asked, format)
         return
+    config = models.load(model)
     if given:
         raise QuestionError("--input-shape and --input are for a module:factory.")
-    config = models.load(model)
     work = Workload(
         batch_size=batch_size or 1,
         seq_len=seq_len or config.n_ctx,
@@ -130,13 +131,16 @@ def command(
     if allowed:
         setup = replace(setup, capability=allowed.capability, narrow=allowed.dtype)
     case = Case(config, work, setup)
-    most = room.largest_batch(case, allowed) if allowed else None
+    most = case.largest_batch(allowed.size_bytes) if allowed else None
     if most and batch_size is None:
         case = Case(config, work.with_batch(most), case.setup)
     found = advice.ranked(case, allowed.size_bytes if allowed else None)
     tables = [footprints.ledger(case), footprints.moments(case.footprint)]
-    if allowed and most:
+    if allowed and most is not None:
         tables.append(footprints.fitting(case.work, case.footprint.total, most, allowed))
     if found:
         tables.append(footprints.advice(found, case.work.batch_size))
     show(format, tables, lambda: room.document(case, found, most))
+    if allowed:
+        sys.stdout.flush()
+        room.refuse_hopeless(case, allowed)

@@ -54,7 +54,8 @@ def sentence(found: Comparison, row: Row) -> str:
         return f"{new} against {base}, {row.side.device}: {row.verdict}, {row.reason}."
     sign = -1 if change.log_ratio > 0 else 1
     slower = "slower" if sign < 0 else "faster"
-    ends = sorted(sign * comparison.in_rate(end) for end in (change.low, change.high))
+    # As in `signed`: a bound of nothing has no sign.
+    ends = sorted(sign * comparison.in_rate(end) + 0.0 for end in (change.low, change.high))
     bounds = f" [{percent(ends[0])}, {percent(ends[1])}]" if math.isfinite(change.high) else ""
     size = percent(abs(comparison.in_rate(change.log_ratio)))
     return (

@@ -145,8 +145,14 @@ def moments(held: Footprint) -> Table:
             )
             for moment in shown
         ),
-        notes=("Parameters and the optimizer's state are held throughout, and in every total.",),
+        notes=(f"{_throughout(held)} held throughout, and in every total.",),
     )
+
+
+def _throughout(held: Footprint) -> str:
+    kept = ["the optimizer's state"] if held.optimizer else []
+    kept += ["the cache"] if held.kv_cache else []
+    return f"Parameters and {' and '.join(kept)} are" if kept else "Parameters are"
 
 
 def _largest_of_each(held: Footprint) -> Iterable[Moment]:
@@ -198,11 +204,17 @@ def traced(
         ("activations", "what autograd keeps of the forward pass", size(held.activations)),
     ]
     known = [row for row in rows if row[-1] != DASH]
+    kept = sum(row[-1].value for row in known if isinstance(row[-1], Quantity))
+    if held.peak_bytes > kept:
+        known.append(("temporary", "of what runs at the peak", size(int(held.peak_bytes - kept))))
     return Table(
         title=f"{module.name}, {words.own(module, work)}: {gib(held.peak_bytes)} at the peak",
         columns=(Column("kept"), Column("of"), Column("in all", right=True, unit="bytes")),
         rows=(*known, ("total", f"at the peak, in {held.peak_at}", size(held.peak_bytes))),
-        notes=(f"{TRACED} {KERNELS[kernels]}",),
+        notes=(
+            f"{TRACED} {KERNELS[kernels]}",
+            *words.ending(found.loss),
+        ),
         total_rows=1,
     )
 

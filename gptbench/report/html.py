@@ -16,6 +16,7 @@ from gptbench.calibrated import Calibration
 from gptbench.config import ModelConfig, Workload
 from gptbench.conventions import EXACT, Convention
 from gptbench.metrics import Metrics
+from gptbench.profiling import Profile
 from gptbench.record import Record
 from gptbench.report import (
     calibrations,
@@ -24,14 +25,17 @@ from gptbench.report import (
     frame,
     ledgers,
     plot,
+    profiles,
     results,
     rooflines,
     surroundings,
     traces,
+    waterfalls,
     words,
 )
 from gptbench.report.table import DASH, Table
 from gptbench.units import gib, joules, percent, seconds, si
+from gptbench.waterfall import Waterfall, useful_share
 
 # Of more steps than this, the data that the page carries leave out the single ones.
 MOST_SAMPLES = 4000
@@ -341,4 +345,45 @@ def _calibrated_numbers(found: Calibration) -> tuple[Number, ...]:
         share = step.flops_per_s / found.best(found.work.dtype).flops_per_s
         detail = f"of what is achievable, if its products were all that {found.model.name} did"
         numbers.append(Number("a step's products", percent(share), detail))
+    return tuple(numbers)
+
+
+# -- the page of a profile ----------------------------------------------------------------------
+
+
+def profile(found: Profile, derived: Waterfall) -> str:
+    """The page of where the time of a step goes."""
+    text = delimited.table_csv(profiles.tidy(found, derived))
+    mfu = useful_share(derived, found)
+    used = "its MFU is unknown" if mfu is None else f"its MFU is {percent(mfu)}"
+    step = seconds(derived.step_ns / 1e9)
+    return _PAGES.get_template("profile.html.j2").render(
+        title=f"Where the time of {found.model.name} goes on {found.device.name}",
+        summary=f"A step of {found.model.name} takes {step}; {used}.",
+        setting=f"{words.workload(found.workload)}. Started {_moment(found.started_at)}.",
+        numbers=_profiled_numbers(found, derived),
+        caveats=[caveats.sentence(caveat) for caveat in derived.caveats],
+        picture=waterfalls.waterfall(derived),
+        description=waterfalls.described(derived),
+        tables=profiles.tables(found, derived),
+        provenance=profiles.provenance(found),
+        csv=base64.b64encode(text.encode()).decode(),
+        version=found.gptbench_version,
+    )
+
+
+def _profiled_numbers(found: Profile, derived: Waterfall) -> tuple[Number, ...]:
+    """The step, how much of it is useful, the largest loss, and what nobody answers for."""
+    step = seconds(derived.step_ns / 1e9)
+    turns = f"median of {len(found.profiled.step_ns)} without the profiler"
+    mfu = useful_share(derived, found)
+    lost = [part for part in derived.parts if part.kind != "ideal"]
+    numbers = [Number("step time", step, turns)]
+    if mfu is not None:
+        numbers.append(Number("MFU", percent(mfu), found.device.peak_source))
+    if lost:
+        most = max(lost, key=lambda part: part.ns)
+        share = percent(most.ns / derived.step_ns)
+        numbers.append(Number("largest loss", share, profiles.NAMES[most.key]))
+    numbers.append(Number("unexplained", percent(derived.unexplained), "to be under 5%"))
     return tuple(numbers)

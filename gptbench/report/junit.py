@@ -4,6 +4,7 @@ A regression fails, what could not run is an error, what is not known is skipped
 what gates; the file is for people.
 """
 
+import math
 import re
 from xml.etree import ElementTree as ET
 
@@ -45,12 +46,12 @@ def _case(suite: ET.Element, found: Comparison, row: Row) -> None:
         case.set("time", f"{found.elapsed_s:.3f}")
     if row.change is not None:
         properties = ET.SubElement(case, "properties")
-        for name, value in (
-            ("tokens_per_s_change", comparison.in_rate(row.change.log_ratio)),
-            ("ci_low", comparison.in_rate(row.change.high)),
-            ("ci_high", comparison.in_rate(row.change.low)),
-        ):
-            ET.SubElement(properties, "property", name=name, value=repr(value))
+        facts = {"tokens_per_s_change": row.change.log_ratio}
+        if math.isfinite(row.change.high):
+            facts |= {"ci_low": row.change.high, "ci_high": row.change.low}
+        for name, log_ratio in facts.items():
+            value = repr(comparison.in_rate(log_ratio))
+            ET.SubElement(properties, "property", name=name, value=value)
     said = _possible(comparisons.sentence(found, row))
     if row.verdict == "REGRESSED":
         ET.SubElement(case, "failure", type="regression", message=said)

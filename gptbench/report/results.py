@@ -157,8 +157,7 @@ def _notes(rec: Record) -> tuple[str, ...]:
     found = rec.traced
     if found is None:
         return ()
-    ends = f"The step ends in the {found.loss}." if found.loss.startswith(("next", "mean")) else ""
-    return tuple(note for note in (ends, *found.notes) if note)
+    return (*words.ending(found.loss), *found.notes)
 
 
 def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
@@ -222,8 +221,17 @@ def probes(search: BatchSearch) -> Table:
             Column("reason", wraps=True),
         ),
         rows=tuple(map(_probe, search.probes)),
-        notes=(f"{certificate(search)}.",),
+        notes=(f"{certificate(search)}.", *_over_the_limit(search)),
     )
+
+
+def _over_the_limit(search: BatchSearch) -> tuple[str, ...]:
+    """Why a peak may be above the limit that it ran within."""
+    peaks = [p.peak_memory_bytes or 0 for p in search.probes if p.fits]
+    if max(peaks, default=0) <= search.limit_bytes:
+        return ()
+    resident = "what of its code and stacks a step touched is in the peak too"
+    return (f"The limit is on what a process allocates; {resident}.",)
 
 
 def _probe(probe: Probe) -> tuple[Cell, ...]:

@@ -61,3 +61,9 @@ def _dtype(work: Workload) -> str:
 
 def _compiled(work: Workload) -> str:
     return ", compiled" if work.compile else ""
+
+
+def ending(loss: str) -> tuple[str, ...]:
+    """What a step of someone's own module ends in, where it was gptbench that chose."""
+    chosen = loss.startswith(("next", "mean"))
+    return (f"The step ends in the {loss}.",) if chosen else ()

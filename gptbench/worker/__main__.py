@@ -24,6 +24,7 @@ from typing import Any
 
 from gptbench.calibration import CalibrateTask
 from gptbench.errors import GptbenchError, QuestionError
+from gptbench.profiling import ProfileTask
 from gptbench.record import (
     CheckTask,
     DetectTask,
@@ -98,6 +99,7 @@ ANSWERS: dict[str, tuple[type[Any], str, str]] = {
     "detect": (DetectTask, "gptbench.worker.detect", "detect"),
     "measure": (MeasureTask, "gptbench.worker.measure", "measure"),
     "check": (CheckTask, "gptbench.worker.crosscheck", "check"),
+    "profile": (ProfileTask, "gptbench.worker.profile", "profile"),
     "trace": (TraceTask, "gptbench.worker.trace", "trace"),
     "calibrate": (CalibrateTask, "gptbench.worker.calibrate", "calibrate"),
     "footprint": (FootprintTask, "gptbench.worker.footprint", "footprint"),

@@ -12,28 +12,8 @@ from pathlib import Path
 import torch
 
 import gptbench
-from gptbench import cores
+from gptbench import cores, settings
 from gptbench.worker import nvml
-
-# Settings that change what is measured, and are therefore part of the result.
-RELEVANT_VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "NVIDIA_TF32_OVERRIDE",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OMP_PROC_BIND",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-    "GLIBC_TUNABLES",
-    "MALLOC_CONF",
-    "LD_PRELOAD",
-    "PYTHONHASHSEED",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "TORCHINDUCTOR_MAX_AUTOTUNE",
-)
 
 # Of what torch requires; and what brings models and kernels of its own.
 KERNELS = ("nvidia", "cuda", "triton", "pytorch-triton", "mkl", "intel")
@@ -71,7 +51,7 @@ def environment(device: torch.device) -> Facts:
             **nvml.settings(str(getattr(properties, "uuid", ""))),
         }
     facts |= packages()
-    facts |= {name: os.environ[name] for name in RELEVANT_VARIABLES if name in os.environ}
+    facts |= {name: os.environ[name] for name in settings.VARIABLES if name in os.environ}
     return facts
 
 

@@ -31,7 +31,15 @@ _TRACER = {
 }
 
 # How PyTorch says that a tensor was asked for numbers that it does not have.
-_NO_NUMBERS = ("meta tensor", "meta device", "device meta", "out of meta", "Meta", "data-dependent")
+_NO_NUMBERS = (
+    "meta tensor",
+    "meta device",
+    "device meta",
+    "out of meta",
+    "Meta",
+    "data-dependent",
+    "DataDependent",
+)
 
 NO_NUMBERS_HINT = (
     " On the meta device tensors have no numbers. A tensor whose numbers are read can be made with "
@@ -109,9 +117,13 @@ def _by_name(name: str) -> ModuleType:
 
 def _attribute(owner: Any, name: str, place: str) -> Any:
     if not hasattr(owner, name):
-        known = [n for n in dir(owner) if not n.startswith("_")]
+        # What stands there itself, not what it imports.
+        own = getattr(owner, "__name__", None)
+        known = [n for n, found in vars(owner).items() if getattr(found, "__module__", "") == own]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
+        if known and not near:
+            hint = f" It has {', '.join(map(repr, known[:5]))}."
         raise QuestionError(f"'{place}' has no {name!r}.{hint}")
     return getattr(owner, name)
 
@@ -131,7 +143,11 @@ def told(doing: str, hint: str = NO_NUMBERS_HINT) -> Iterator[None]:
             raise
         said = next(iter(str(error).strip().splitlines()), "").rstrip(".")
         what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        advice = hint if any(words in str(error) for words in _NO_NUMBERS) else ""
+        advice = (
+            hint
+            if any(words in f"{type(error).__name__}: {error}" for words in _NO_NUMBERS)
+            else ""
+        )
         raise QuestionError(f"{doing} failed{_place(error)}: {what}.{advice}") from error
 
 

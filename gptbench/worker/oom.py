@@ -1,8 +1,13 @@
 """What counts as out of memory where an exception says it: by class, and by its sentence."""
 
+import resource
+
 import torch
 
 from gptbench import oom
+
+# What oneDNN says where it cannot have memory, and where it knows no such operation.
+_ONEDNN = "could not create a primitive"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -12,7 +17,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and oom.says_so(str(error))
+    if not isinstance(error, RuntimeError | OSError):
+        return False
+    return oom.says_so(str(error)) or (_ONEDNN in str(error) and _is_limited())
+
+
+def _is_limited() -> bool:
+    """Whether this process may hold only so much, which is then why a library cannot go on."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return soft != resource.RLIM_INFINITY
 
 
 def sentence(error: BaseException) -> str:

@@ -1,0 +1,65 @@
+"""gptbench profile."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gptbench import module_times, profile, record, waterfall
+from gptbench.cli.answer import progress_bar, show
+from gptbench.cli.options import Format, FormatOption
+from gptbench.cli.question import asking
+from gptbench.profiling import Profile
+from gptbench.question import Question
+from gptbench.report import caveats, modules, profiles
+from gptbench.waterfall import Waterfall
+
+
+@asking
+def command(
+    question: Question,
+    depth: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Show N levels of the model's tree.")
+    ] = modules.DEPTH,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a trace for Perfetto or chrome://tracing."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Write profile.json, .csv, .html."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Find out where the time of a step goes: all of it, divided without remainder.
+
+    Example: gptbench profile gpt2-small --gpu a100 --trace trace.json --out results
+    """
+    folder = record.output_folder(out) if out else None
+    with progress_bar() as progress:
+        found = profile.run(question, trace, progress)
+    derived = waterfall.derive(found)
+    if trace is not None:
+        print(f"Wrote {trace}: drag it into ui.perfetto.dev.", file=sys.stderr)
+    if folder is not None:
+        _write(folder, found, derived)
+    tables = profiles.tables(found, derived, depth, indented=format is Format.table)
+    show(format, tables, lambda: module_times.document(found, derived))
+    sys.stdout.flush()
+    for caveat in derived.caveats:
+        print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
+
+
+def _write(folder: Path, found: Profile, derived: Waterfall) -> None:
+    """profile.json, profile.csv and profile.html, each whole or not at all."""
+    from gptbench.report import delimited, html
+
+    files = {
+        "profile.json": record.dump_json(module_times.document(found, derived)),
+        "profile.csv": delimited.table_csv(profiles.tidy(found, derived)),
+        "profile.html": html.profile(found, derived),
+    }
+    for name, content in files.items():
+        record.write_whole(folder / name, content)
+    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)

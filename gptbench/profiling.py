@@ -1,0 +1,146 @@
+"""What a step did and when: what a profiling worker is asked for, and the facts that it answers.
+
+A step is divided among `Work`: the time of one operator in one module and direction, of one class.
+Where a device works beside its host, an instant belongs to the class of the highest priority among
+what runs, and what is left is `Idle`. So the times of a step sum to the step, to the nanosecond.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptbench.calibration import Shape, Timed
+from gptbench.config import Model, Workload
+from gptbench.record import BatchSearch, DeviceUsed, MeasureTask, Traced
+
+PROFILE_SCHEMA_VERSION = 1
+
+# In the order of priority: where two run at once, the first has the instant. Compute hides copies,
+# and copies hide communication, so that only what is exposed counts.
+BUSY: tuple["Class", ...] = (
+    "attention",
+    "gemm",
+    "optimizer",
+    "loss",
+    "norm",
+    "softmax",
+    "activation",
+    "embedding",
+    "elementwise",
+    "other",
+    "copy",
+    "communication",
+)
+IDLE: tuple["Class", ...] = ("data", "host", "sync", "launch", "tail")
+
+Class = Literal[
+    "attention", "gemm", "optimizer", "loss", "norm", "softmax", "activation", "embedding",
+    "elementwise", "other", "copy", "communication", "data", "host", "sync", "launch", "tail",
+]  # fmt: skip
+Direction = Literal["forward", "backward", "recompute", "update"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileTask:
+    """Asks a worker for steps with and without the profiler, in turns.
+
+    There are `turns` of `steps` each; None: as many as fill `window_s`. `trace` is a file for the
+    Chrome trace of the last turn.
+    """
+
+    measure: MeasureTask
+    turns: int | None
+    steps: int
+    window_s: float
+    trace: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one operator did in one module, direction and shape, all of its calls in a step.
+
+    `module` is '' for the model itself and None outside of it: the loss, the optimizer. `ns` has an
+    entry for each profiled step. FLOPs are of one step: `flops` are counted in full, `again` are
+    those that a kernel computes a second time by design, and `masked` those of both that a causal
+    kernel leaves out. `moved_bytes` are what it must read and write, each operand once, or None
+    where the profiler does not tell. `product` is the shape of a matrix product.
+    """
+
+    kind: Class
+    module: str | None
+    direction: Direction
+    operator: str
+    calls: int
+    ns: tuple[int, ...]
+    flops: int = 0
+    again: int = 0
+    masked: int = 0
+    moved_bytes: int | None = None
+    product: Shape | None = None
+
+    @property
+    def executed_flops(self) -> int:
+        return self.flops + self.again - self.masked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSeen:
+    """A module that ran: its class, and how often its forward pass was called in a step."""
+
+    path: str
+    class_name: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiled:
+    """A worker's answer: the steps without the profiler, those with it, and what they did.
+
+    `step_ns` are the former; `profiled_ns` the latter, each the sum of all `work` in it. `launches`
+    without a kernel were `dropped` by the profiler, in all profiled steps.
+    """
+
+    step_ns: tuple[int, ...]
+    profiled_ns: tuple[int, ...]
+    work: tuple[Work, ...]
+    modules: tuple[ModuleSeen, ...]
+    launches: int
+    dropped: int
+    notes: tuple[str, ...]
+    environment: dict[str, str | int | float | None]
+
+    def __post_init__(self) -> None:
+        if not self.step_ns or not self.profiled_ns or min(self.step_ns + self.profiled_ns) < 1:
+            raise ValueError("a profile has a step with the profiler and one without")
+        if any(len(work.ns) != len(self.profiled_ns) for work in self.work):
+            raise ValueError("every work has a time in every profiled step")
+        for i, total in enumerate(self.profiled_ns):
+            if sum(work.ns[i] for work in self.work) != total:
+                raise ValueError(f"the parts of profiled step {i} do not sum to it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What was asked, of which machine, what its steps did, and what it can do at all.
+
+    `products` are the step's own products, each timed by itself; `memory` the copies of the same
+    machine. Both were measured after the profile. `traced` is there where the model is someone's
+    own module.
+    """
+
+    schema_version: int
+    gptbench_version: str
+    command: str
+    started_at: str
+    model: Model
+    workload: Workload
+    device: DeviceUsed
+    profiled: Profiled
+    products: Timed
+    memory: Timed
+    batch_search: BatchSearch | None = None
+    traced: Traced | None = None
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float | None:
+        """The fastest way over memory, measured."""
+        return max((t.bytes_per_s for t in self.memory.transfers), default=None)
