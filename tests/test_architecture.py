@@ -102,6 +102,7 @@ FLOORS = (
     ("compare", "rivals", "grid", "shelf"),
     ("sweep",),
     ("report.table", "report.words", "report.doubts"),
+    ("report.runs",),
     ("report.misgivings",),
     ("report.caveats",),
     (
@@ -421,6 +422,11 @@ def loaded(*arguments, before=""):
 )
 def test_analysis_loads_nothing_heavy(command):
     assert loaded(*command) & HEAVY == set()
+
+
+def test_counting_loads_no_reader_of_records():
+    """It is 30 ms of a start that takes 120."""
+    assert loaded("flops", "gpt2-xl") & {"msgspec", "psutil", "tempfile"} == set()
 
 
 def test_the_probe_sees_what_is_loaded():

@@ -8,7 +8,7 @@ from gptbench.config import Workload
 from gptbench.memory import Case, Component, Footprint, Moment
 from gptbench.own import OwnModule
 from gptbench.record import Traced, TracedFootprint
-from gptbench.report import words
+from gptbench.report import runs, words
 from gptbench.report.roofs import LATENT
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table
 from gptbench.room import Limit
@@ -208,12 +208,12 @@ def traced(
     if held.peak_bytes > kept:
         known.append(("temporary", "of what runs at the peak", size(int(held.peak_bytes - kept))))
     return Table(
-        title=f"{module.name}, {words.own(module, work)}: {gib(held.peak_bytes)} at the peak",
+        title=f"{module.name}, {runs.own(module, work)}: {gib(held.peak_bytes)} at the peak",
         columns=(Column("kept"), Column("of"), Column("in all", right=True, unit="bytes")),
         rows=(*known, ("total", f"at the peak, in {held.peak_at}", size(held.peak_bytes))),
         notes=(
             f"{TRACED} {KERNELS[kernels]}",
-            *words.ending(found.loss),
+            *runs.ending(found.loss),
         ),
         total_rows=1,
     )

@@ -28,6 +28,7 @@ from gptbench.report import (
     profiles,
     results,
     rooflines,
+    runs,
     surroundings,
     traces,
     waterfalls,
@@ -131,7 +132,7 @@ def _view(name: str, rec: Record, found: Metrics) -> View:
         id=name,
         title=f"{rec.model.name} on {rec.device.name}",
         summary=_summary(rec, found),
-        setting=f"{words.setting(rec)}. {len(taken.step_ns)} steps timed in "
+        setting=f"{runs.setting(rec)}. {len(taken.step_ns)} steps timed in "
         f"{seconds(taken.window_ns / 1e9)}, started {_moment(rec.started_at)}.",
         numbers=_numbers(rec, found),
         caveats=tuple(caveats.sentence(caveat) for caveat in found.caveats),
@@ -152,7 +153,7 @@ def _summary(rec: Record, found: Metrics) -> str:
     does = "trains" if rec.workload.mode == "train" else "runs forward"
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"{rec.model.name} {does} at {speed} {words.rate(rec)} on one {rec.device.name}, "
+        f"{rec.model.name} {does} at {speed} {runs.rate(rec)} on one {rec.device.name}, "
         f"{_use(rec, found)}."
     )
 
@@ -173,7 +174,7 @@ def _summary_of_all(pairs: Sequence[tuple[Record, Metrics]]) -> str:
     rec, found = max(pairs, key=lambda pair: pair[1].window_tokens_per_s)
     speed = results.rate(found.window_tokens_per_s)
     return (
-        f"The most {words.rate(rec)} of {len(pairs)} results: {speed}, by {rec.model.name} on one "
+        f"The most {runs.rate(rec)} of {len(pairs)} results: {speed}, by {rec.model.name} on one "
         f"{rec.device.name}, {_use(rec, found)}."
     )
 
@@ -184,7 +185,7 @@ def _numbers(rec: Record, found: Metrics) -> tuple[Number, ...]:
     median = results.rate(found.tokens_per_s.median)
     numbers = [
         Number(
-            words.rate(rec),
+            runs.rate(rec),
             results.rate(found.window_tokens_per_s),
             f"over the whole window. Median step {median}, "
             f"{results.interval(found.tokens_per_s, results.rate)}",

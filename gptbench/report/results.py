@@ -7,7 +7,7 @@ from gptbench import curve, stopping
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
-from gptbench.report import words
+from gptbench.report import runs
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, scaled
 from gptbench.stats import Interval
 from gptbench.units import gib, grouped, joules, percent, seconds, si
@@ -48,12 +48,12 @@ def result(rec: Record, metrics: Metrics) -> Table:
     steps = len(taken.step_ns)
     rows: list[tuple[Cell, ...]] = [
         (
-            words.rate(rec),
+            runs.rate(rec),
             Quantity(metrics.window_tokens_per_s, rate(metrics.window_tokens_per_s)),
             f"all {rec.model.unit}s over all wall time: {steps} steps in {window}",
         ),
         (
-            f"{words.rate(rec)}, median step",
+            f"{runs.rate(rec)}, median step",
             Quantity(metrics.tokens_per_s.median, rate(metrics.tokens_per_s.median)),
             interval(metrics.tokens_per_s, rate),
         ),
@@ -86,7 +86,7 @@ def result(rec: Record, metrics: Metrics) -> Table:
     rows += [
         ("parameters", count(metrics.parameters["total"]), _architecture(rec)),
         ("device", _KINDS[rec.device.kind], f"{rec.device.name}, {gib(rec.device.memory_bytes)}"),
-        ("workload", rec.workload.mode, words.setting(rec).partition(", ")[2]),
+        ("workload", rec.workload.mode, runs.setting(rec).partition(", ")[2]),
     ]
     return Table(
         title=f"{rec.model.name} on {rec.device.name}",
@@ -157,7 +157,7 @@ def _notes(rec: Record) -> tuple[str, ...]:
     found = rec.traced
     if found is None:
         return ()
-    return (*words.ending(found.loss), *found.notes)
+    return (*runs.ending(found.loss), *found.notes)
 
 
 def _utilization(rec: Record, metrics: Metrics) -> list[tuple[Cell, ...]]:
@@ -265,7 +265,7 @@ def speeds(search: BatchSearch, rec: Record) -> Table:
         title=f"Speed by batch size: {used} is used",
         columns=(
             Column("batch size", right=True),
-            Column(words.rate(rec), right=True),
+            Column(runs.rate(rec), right=True),
             Column("of best", right=True),
             Column("slowest", right=True),
             Column("fastest", right=True),
@@ -322,7 +322,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
         (
             rec.model.name,
             rec.device.name,
-            words.setting(rec),
+            runs.setting(rec),
             Quantity(found.window_tokens_per_s, rate(found.window_tokens_per_s)),
             known(found.mfu, percent),
             Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
@@ -336,7 +336,7 @@ def comparison(records: Sequence[Record], results: Sequence[Metrics]) -> Table:
             Column("model"),
             Column("device", wraps=True),
             Column("workload", wraps=True),
-            Column(" or ".join(dict.fromkeys(map(words.rate, records))), right=True),
+            Column(" or ".join(dict.fromkeys(map(runs.rate, records))), right=True),
             Column(by_convention("MFU", results[0]), right=True),
             Column("step time", right=True, unit="s"),
             Column("peak memory", right=True, unit="bytes"),

@@ -1,8 +1,6 @@
 """A workload in words."""
 
 from gptbench.config import Workload
-from gptbench.own import OwnModule
-from gptbench.record import Record
 
 RECOMPUTED = {"attention": ", attention recomputed", "block": ", blocks recomputed"}
 
@@ -30,40 +28,15 @@ def workload(work: Workload) -> str:
     """'train, 8 × 1024 tokens, bfloat16 (autocast), fused attention'."""
     again = RECOMPUTED.get(work.recompute, "")
     attention = f"{work.attention} attention{again}"
-    return f"{work.mode}, {tokens(work)}, {_dtype(work)}, {attention}{_compiled(work)}"
+    return f"{work.mode}, {tokens(work)}, {dtype(work)}, {attention}{compiled(work)}"
 
 
-def setting(rec: Record) -> str:
-    """The workload of a record; of someone's own module with all that it is given.
-
-    'train, 8x1024:int64, mask=8x1024:bool, bfloat16 (autocast)'
-    """
-    if not isinstance(rec.model, OwnModule):
-        return workload(rec.workload)
-    return own(rec.model, rec.workload)
-
-
-def own(module: OwnModule, work: Workload) -> str:
-    """The workload of someone's own module."""
-    given = ", ".join(map(str, module.inputs))
-    return f"{work.mode}, {given}, {_dtype(work)}{_compiled(work)}"
-
-
-def rate(rec: Record) -> str:
-    """'tokens/s', or 'samples/s' where a model's first input is no token ids."""
-    return f"{rec.model.unit}s/s"
-
-
-def _dtype(work: Workload) -> str:
+def dtype(work: Workload) -> str:
+    """What multiplies: 'bfloat16 (autocast)'."""
     kind = "TF32" if work.tf32 else work.dtype
     return f"{kind} (autocast)" if work.autocast else kind
 
 
-def _compiled(work: Workload) -> str:
+def compiled(work: Workload) -> str:
+    """The end of a sentence about a workload that torch.compile compiles."""
     return ", compiled" if work.compile else ""
-
-
-def ending(loss: str) -> tuple[str, ...]:
-    """What a step of someone's own module ends in, where it was gptbench that chose."""
-    chosen = loss.startswith(("next", "mean"))
-    return (f"The step ends in the {loss}.",) if chosen else ()
