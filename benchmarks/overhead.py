@@ -13,7 +13,7 @@ import time
 import torch
 from turns import in_turns
 
-from gptbench.worker import measure
+from gptbench.worker import garbage, measure
 from gptbench.worker.clock import HostClock
 from gptbench.worker.sampler import Sampler
 
@@ -57,7 +57,7 @@ def sampled(watched_s: float) -> tuple[int, int]:
 
 
 def main() -> None:
-    with measure.collector_held():  # once before a window, and in no number
+    with garbage.held():  # once before a window, and in no number
         of_the_harness()
     of_the_sampler()
 

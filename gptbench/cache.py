@@ -8,7 +8,7 @@ cannot be written to costs the next run its time, and nothing else.
 import hashlib
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -111,6 +111,32 @@ def keep(part: Part) -> str:
     except UnavailableError as error:
         return f"The calibration was not kept: {error}"
     return ""
+
+
+def joined(known: Part | None, found: Part) -> Part:
+    """What was found, with products that are known and were not timed anew.
+
+    It is as old as the oldest of it, so that nothing is believed for longer than it holds.
+    """
+    if known is None:
+        return found
+    timed = {time.shape for time in found.timed.products}
+    timed |= {out.shape for out in found.timed.left_out}
+    return replace(
+        found,
+        measured_at=min(known.measured_at, found.measured_at, key=datetime.fromisoformat),
+        timed=replace(
+            found.timed,
+            products=(
+                *found.timed.products,
+                *(time for time in known.timed.products if time.shape not in timed),
+            ),
+            left_out=(
+                *found.timed.left_out,
+                *(out for out in known.timed.left_out if out.shape not in timed),
+            ),
+        ),
+    )
 
 
 def now() -> datetime:

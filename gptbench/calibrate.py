@@ -134,8 +134,9 @@ def achievable(detected: Detected, dtype: str, progress: Progress) -> Achievable
             (timed,) = runner.calibrate(task, progress)
         except UnavailableError as error:
             return Achievable(None, f"not measured: {error}")
-        part = _part(here, dtype, timed)
-        cache.keep(part)
+        found = _part(here, dtype, timed)
+        cache.keep(cache.joined(part, found))
+        part = found
     if not part.timed.products:
         return Achievable(
             None, "not measured: the products do not fit into the memory that is free"
@@ -195,7 +196,8 @@ def _known_or_measured(
         )
         for dtype, timed in zip(asked, runner.calibrate(task, progress), strict=True):
             parts[dtype] = _part(here, dtype, timed)
-            notes[cache.keep(parts[dtype])] = None
+            known = None if fresh or dtype is None else cache.read(here, dtype, cache.now())
+            notes[cache.keep(cache.joined(known, parts[dtype]))] = None
     in_order = (*(w.dtype for w in wanted), None)
     return tuple(parts[dtype] for dtype in in_order), tuple(note for note in notes if note)
 

@@ -10,9 +10,8 @@ not decide; the median of a size's rounds is its speed.
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gptbench import stats
 from gptbench.config import Workload
 from gptbench.errors import OutOfMemoryError
 from gptbench.record import CurvePoint
@@ -28,6 +27,19 @@ ROUNDS = 3
 # A round of one batch size, and the peak of its memory; None where it ran out of memory after all,
 # or hung, as the edge of what fits may over more steps than a trial has.
 Measure = Callable[[int], CurvePoint | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """Units a second of a batch size: the median round, the slowest and the fastest; `n` steps.
+
+    What so few rounds reach is a range, and no interval that anybody could be confident of.
+    """
+
+    median: float
+    low: float
+    high: float
+    n: int
 
 
 def candidates(largest: int, multiple: int = 1) -> tuple[int, ...]:
@@ -78,16 +90,15 @@ def spread(point: CurvePoint) -> float:
     return (max(speeds) - min(speeds)) / statistics.median(speeds)
 
 
-def tokens_per_s(point: CurvePoint, work: Workload) -> stats.Interval:
+def tokens_per_s(point: CurvePoint, work: Workload) -> Speeds:
     """The speed of a point in tokens, from its slowest round to its fastest."""
     tokens = work.with_batch(1).tokens
     speeds = _speeds(point)
-    return stats.Interval(
+    return Speeds(
         median=tokens * statistics.median(speeds),
         low=tokens * min(speeds),
         high=tokens * max(speeds),
         n=sum(r.steps for r in point.rounds),
-        n_effective=float(len(point.rounds)),
     )
 
 

@@ -57,8 +57,8 @@ def runs(records: Sequence[Record]) -> Runs:
     for rec in records:
         taken = metrics.derive(rec).step_time_s
         logs.append(math.log(taken.median / rec.workload.tokens))
-        told = taken.n >= FEWEST_STEPS
-        variances.append((math.log(taken.high / taken.low) / 2 / _Z) ** 2 if told else math.inf)
+        low, high = taken.low, taken.high
+        variances.append((math.log(high / low) / 2 / _Z) ** 2 if low and high else math.inf)
     return Runs(log_times=tuple(logs), within=sum(variances) / len(records) ** 2)
 
 

@@ -42,7 +42,7 @@ class Metrics:
     `tokens_per_s` and `step_time_s` are medians over steps with their within-run interval;
     `window_tokens_per_s` is all tokens over all wall time, and what MFU is computed from.
     `precision` is the half-width of the median's interval at 99%, relative to it: what the window
-    was ended by. `flops` and `parameters` are those of `counts`, with the parameters' `total`;
+    was ended by; None of too few steps for that. `flops` and `parameters` are those of `counts`, with the parameters' `total`;
     `flops_per_token`, and every number that depends on how FLOPs are
     counted, are by `convention`. Caveats judge the exact count whatever the convention.
     """
@@ -62,7 +62,7 @@ class Metrics:
     outliers_mild: int
     outliers_severe: int
     stall_share: float
-    precision: float
+    precision: float | None
     first_step_s: float | None
     energy: EnergyUse | None
     caveats: tuple[Caveat, ...]
@@ -85,8 +85,8 @@ def derive(rec: Record, convention: Convention = conventions.EXACT) -> Metrics:
     metrics = Metrics(
         tokens_per_s=stats.Interval(
             median=work.tokens / step_s.median,
-            low=work.tokens / step_s.high,
-            high=work.tokens / step_s.low,
+            low=None if step_s.high is None else work.tokens / step_s.high,
+            high=None if step_s.low is None else work.tokens / step_s.low,
             n=step_s.n,
             n_effective=step_s.n_effective,
         ),
@@ -281,12 +281,13 @@ def _curve(rec: Record) -> list[dict[str, float | int | None]]:
     ]
 
 
-def _interval(interval: stats.Interval) -> dict[str, float | int | str]:
+def _interval(interval: stats.Interval) -> dict[str, float | int | str | None]:
+    """An interval under its keys: without bounds there is nothing to be confident of."""
     return {
         "median": interval.median,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "confidence": CONFIDENCE,
+        "confidence": None if interval.low is None else CONFIDENCE,
         "scope": "within-run",
         "n": interval.n,
         "n_effective": interval.n_effective,

@@ -25,6 +25,7 @@ from gptbench.telemetry import Telemetry
 
 Value = TypeVar("Value")
 Kind = Literal["cuda", "cpu"]
+Ending = Literal["converged", "plateau", "budget", "steps", "steps asked for", "window filled"]
 
 SCHEMA_VERSION = upgrades.SCHEMA_VERSION
 
@@ -297,8 +298,10 @@ class Measurement:
     model took `build_ns`; of the warm-up torch.compile itself took `compile_ns`. `recompiled`
     counts what it compiled inside of the window.
     `stop` says what ended the window: 'converged' to `precision_asked`, 'plateau' where more steps
-    no longer help, 'budget' of time or steps, 'steps asked for', or 'window filled' by a fixed
-    time. `warmup_stop`: 'steady', or 'time' that was over.
+    no longer help, 'budget' of time, 'steps' where there are as many as are ever timed, 'steps
+    asked for', or 'window filled' by a fixed time. `throttled_windows` came before it, and are
+    among the warm-up, because the device was slowed down in them. `collector_held` is False where
+    Python's collector ran, without which the steps' memory is not given back. `warmup_stop`: 'steady', or 'time' that was over.
     `peak_memory_bytes` is what tensors held (CUDA) or what the process held above
     its start-up size (CPU); None where the system does not tell. CUDA's allocator held
     `reserved_memory_bytes` of the device for it, and had to give some back and ask again
@@ -311,7 +314,7 @@ class Measurement:
     peak_memory_bytes: int | None
     first_loss: float
     last_loss: float
-    stop: str
+    stop: Ending
     run_steps: tuple[int, ...] = ()
     looks_ns: int = 0
     handed_ns: tuple[int, ...] = ()
@@ -322,6 +325,8 @@ class Measurement:
     precision_asked: float | None = None
     reserved_memory_bytes: int | None = None
     alloc_retries: int = 0
+    throttled_windows: int = 0
+    collector_held: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.step_ns or min(self.step_ns) < 1 or self.window_ns < 1:

@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-import psutil
 
-from gptbench import cgroup
+from gptbench import cores
 from gptbench.calibration import CalibrateTask, Timed
 from gptbench.process import Progress, Worker, quiet
 from gptbench.profiling import Profiled, ProfileTask
@@ -203,21 +202,10 @@ def worker_environment(parent: Mapping[str, str]) -> dict[str, str]:
     """
     environment = dict(parent)
     if not any(name in parent for name in THREAD_VARIABLES):
-        threads = str(usable_cores())
+        threads = str(cores.worth_a_thread())
         environment |= dict.fromkeys(THREAD_VARIABLES, threads)
     # A worker starts in whatever folder the person is in; the package comes from where it is here.
     package = str(Path(__file__).parent.parent)
     path = parent.get("PYTHONPATH")
     environment["PYTHONPATH"] = package if not path else os.pathsep.join((package, path))
     return environment
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may use: of its affinity and its container's quota.
-
-    The quota is rounded down: with one thread more than it allows, the kernel stops the whole
-    group in every period, and steps take 1.5 to 45 times as long.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False) or allowed or 1
-    return max(1, min(allowed or 1, physical, cgroup.whole_cpus() or physical))

@@ -52,13 +52,13 @@ class FlopsResult:
 class IntervalResult:
     """The median over steps and its order-statistic interval, within one run.
 
-    `n` steps are worth `n_effective` independent ones.
+    `n` steps are worth `n_effective` independent ones. The bounds are null of fewer than six.
     """
 
     median: float
-    ci_low: float
-    ci_high: float
-    confidence: float
+    ci_low: float | None
+    ci_high: float | None
+    confidence: float | None
     scope: str
     n: int
     n_effective: float
@@ -113,7 +113,8 @@ class Result:
     """What the facts amount to, in base units; shares from 0 to 1, null where unknown.
 
     MFU, HFU and achievable MFU are of the whole window and by `convention`, as `flops_per_token`
-    is. `samples` are the timed steps in seconds. `precision` is half of the median's 99% interval.
+    is. `samples` are the timed steps in seconds. `precision` is half of the median's 99% interval,
+    and null of fewer than eight.
     """
 
     tokens_per_s: RateResult

@@ -19,6 +19,9 @@ BLOCKS = 32
 SIGNIFICANT_Z = 2.576
 SUSPECT_Z = 1.960
 
+# Ten steps of this length take half a minute: of longer ones nobody waits for more than are needed.
+SLOW_STEP_S = 3.0
+
 # In the last three quarters of fewer steps than these no trend could be seen.
 FEWEST_TO_SETTLE = 16
 

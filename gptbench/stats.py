@@ -22,16 +22,20 @@ class Interval:
     """A median and an interval that holds the true one with the confidence it was asked for.
 
     `n_effective` is how many independent samples the series is worth, after autocorrelation.
+    `low` and `high` are None where the samples are too few for that confidence, however far apart.
     """
 
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     n_effective: float
 
     @property
-    def relative_half_width(self) -> float:
+    def relative_half_width(self) -> float | None:
+        """Half of the interval as a share of the median; None where there is no interval."""
+        if self.low is None or self.high is None:
+            return None
         return (self.high - self.low) / 2 / self.median if self.median else math.inf
 
 
@@ -77,19 +81,31 @@ def median_interval(times: Sequence[float], confidence: float = 0.95) -> Interva
 
     Distribution-free: the bounds are sample quantiles at ½ ± z·½/√n_eff. A bootstrap that takes
     the steps for independent covers the truth 38% of the time at an autocorrelation of 0.9.
-    Of so few steps that no narrower interval could, it is from the fastest to the slowest.
+    Of so few steps that no narrower interval could, it is from the fastest to the slowest; of
+    fewer than `fewest_for_any`, there is none.
     """
     n_effective = effective_sample_size(times)
+    median, n = statistics.median(times), len(times)
+    if n < fewest_for_any(confidence):
+        return Interval(median=median, low=None, high=None, n=n, n_effective=n_effective)
     spread = _quantile_of_normal(0.5 + confidence / 2) * 0.5 / math.sqrt(max(4.0, n_effective))
     if len(times) < fewest_for_less(confidence):
         spread = 0.5
     return Interval(
-        median=statistics.median(times),
+        median=median,
         low=quantile(times, 0.5 - spread),
         high=quantile(times, 0.5 + spread),
-        n=len(times),
+        n=n,
         n_effective=n_effective,
     )
+
+
+def fewest_for_any(confidence: float) -> int:
+    """The fewest values of which the least and the largest hold the median that confidently.
+
+    All n fall on one side of it with a chance of 2 / 2^n: 6 values are enough for 95%, 8 for 99%.
+    """
+    return math.ceil(1 - math.log2(1 - confidence))
 
 
 def fewest_for_less(confidence: float) -> int:
@@ -115,10 +131,11 @@ def steady_start(times: Sequence[float], window: int = 5, tolerance: float = 0.0
 
     The last half is the reference: a step starts the steady part when the median of its window
     agrees with the reference's median within its own scatter, and the step itself is no outlier.
+    A series of fewer than four windows tells nothing of that, and is taken whole.
     """
     n = len(times)
     if n < 4 * window:
-        return min(n, window)
+        return 0
     logs = [math.log(t) for t in times]
     tail = logs[n // 2 :]
     middle, sigma = statistics.median(tail), mad_sigma(tail)

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gptbench.stats import median_interval, steady_start
+from gptbench.stats import fewest_for_any, median_interval, steady_start
 
-Stop = Literal["converged", "plateau", "budget"]
+Stop = Literal["converged", "plateau", "budget", "steps"]
 
 CONFIDENCE = 0.99
 FIRST_LOOK = 30
 GROWTH = 1.5
+
+# Fewer steps than these have no interval that sure, not even from the fastest to the slowest.
+FEWEST = fewest_for_any(CONFIDENCE)
 
 # Fewer independent steps than these, and the interval's own width is not known yet.
 FEWEST_EFFECTIVE = 25
@@ -46,12 +49,13 @@ def next_look(steps: int) -> int:
     return look
 
 
-def half_width(times: Sequence[float]) -> tuple[float, float]:
+def half_width(times: Sequence[float]) -> tuple[float | None, float]:
     """The 99% half-width of the median of the steady part, relative to it, and the steps' worth.
 
-    The worth is the number of independent steps that they amount to.
+    The worth is the number of independent steps that they amount to. The half-width is None of
+    fewer steps than `FEWEST`.
     """
-    found = median_interval(times[steady_start(times) :] or times, CONFIDENCE)
+    found = median_interval(times[steady_start(times) :], CONFIDENCE)
     return found.relative_half_width, found.n_effective
 
 
@@ -61,15 +65,19 @@ def judge(
     """What a look at the step times (in seconds) says, and the widths of all looks with this one.
 
     'converged': as narrow as asked for. 'plateau': the noise is such that more of the same does
-    not help (the idea is nvbench's). 'budget': the bounds are reached. None: go on.
+    not help (the idea is nvbench's). 'budget': the time is over. 'steps': there are as many as
+    there may be. None: go on.
     """
-    width, worth = half_width(times)
+    found, worth = half_width(times)
+    width = math.inf if found is None else found
     seen = (*widths, width)
     taken_s, known = sum(times), worth >= FEWEST_EFFECTIVE
     if len(times) >= FIRST_LOOK and taken_s >= rule.min_s and known and width <= rule.precision:
         return "converged", seen
-    if taken_s >= rule.max_s or len(times) >= rule.max_steps:
+    if taken_s >= rule.max_s:
         return "budget", seen
+    if len(times) >= rule.max_steps:
+        return "steps", seen
     stuck = len(seen) >= PLATEAU_LOOKS and width > (1 - PLATEAU_GAIN) * seen[-PLATEAU_LOOKS]
     if stuck and known and taken_s >= 3 * rule.min_s:
         return "plateau", seen

@@ -4,6 +4,7 @@ Facts as they were read, and arithmetic on them. What could not be read is None,
 `Telemetry.missing` or `Energy.reason`; it is never 0.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ SLOWDOWNS = {
 # A card at its power limit does as much as it is allowed to: the usual state under full load.
 POWER_CAP = 0x4
 _SOFTWARE_THERMAL = 0x20
+
+# Cores that were busy for this share of the window were at work throughout.
+AT_WORK = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,8 @@ class Energy:
 class Host:
     """What the machine did during the window: differences between its end and its beginning.
 
-    `busy_ns` is the processor time of all processes, `own_ns` of the measured one, over all cores.
+    `busy_ns` is the processor time of all processes on the `cores` that the measured one may run on,
+    `own_ns` that of itself. In older records `cores` is None, and `busy_ns` is of the machine.
     `pressure_ns` is how long something that could run had to wait (PSI, 'some'); `stolen_ns` what
     the hypervisor gave to others; `throttled_periods` those in which a quota stopped the process.
     """
@@ -69,6 +74,7 @@ class Host:
     wall_ns: int
     own_ns: int
     threads: int
+    cores: int | None = None
     busy_ns: int | None = None
     pressure_ns: int | None = None
     stolen_ns: int | None = None
@@ -147,20 +153,40 @@ def others_cores(host: Host) -> float | None:
     return max(0.0, (host.busy_ns - host.own_ns) / host.wall_ns)
 
 
+def clock_is_of_the_steps(host: Host) -> bool:
+    """Whether the cores whose clocks were averaged were at work: an idle one's clock says nothing."""
+    if host.busy_ns is None:
+        return False
+    return host.busy_ns > AT_WORK * host.wall_ns * (host.cores or host.threads)
+
+
+def crowding(host: Host) -> float | None:
+    """How many cores' worth others had, where there were not enough for them and the steps.
+
+    The steps want the cores that they had as whole ones.
+    """
+    others = others_cores(host)
+    if others is None:
+        return None
+    wanted = math.ceil(round(host.own_ns / host.wall_ns, 1))
+    return others if wanted + others > (host.cores or host.threads) else 0.0
+
+
 def disturbances(host: Host) -> dict[str, float]:
     """What of the machine may have slowed the steps, each by its own measure.
 
     The bounds: waiting in 5% of the window, 1% of the time stolen, 50 involuntary switches a
-    second and thread, a tenth of a core for others; one period stopped by a quota, one page read.
+    second and thread, a tenth of a core for others where that is one too many; one period stopped
+    by a quota, one page read.
     """
     seconds = host.wall_ns / 1e9
     switches = None
     if host.involuntary_switches is not None:
         switches = host.involuntary_switches / seconds / host.threads
     found: dict[str, tuple[float | None, float]] = {
-        "others_cores": (others_cores(host), 0.1),
+        "others_cores": (crowding(host), 0.1),
         "pressure": (_share(host.pressure_ns, host), 0.05),
-        "stolen": (_share(host.stolen_ns, host, host.threads), 0.01),
+        "stolen": (_share(host.stolen_ns, host, host.cores or host.threads), 0.01),
         "throttled_periods": (host.throttled_periods, 0),
         "switches_per_s": (switches, 50),
         "major_faults": (host.major_faults, 0),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from gptbench import series, telemetry
-from gptbench.record import Measurement, Record
+from gptbench.record import Kind, Measurement, Record
 from gptbench.telemetry import Telemetry
 
 # A trend of this much over a window is no scatter (Theil-Sen, with Mann-Kendall's |Z| > 2.58).
@@ -45,7 +45,7 @@ def caveats(rec: Record) -> list[Caveat]:
     """What is to be known of how a record was measured, in the order of its weight."""
     found = [*_timing(rec), *_series(rec)]
     if rec.telemetry is not None:
-        found += [*_device(rec.telemetry), *_host(rec.telemetry)]
+        found += [*_device(rec.telemetry, rec.device.kind), *_host(rec.telemetry)]
     return found
 
 
@@ -84,6 +84,10 @@ def _timing(rec: Record) -> list[Caveat]:
         found.append(Caveat("host-bound", {"ahead": ahead}))
     if taken.recompiled:
         found.append(Caveat("recompiling", {"times": taken.recompiled}))
+    if taken.alloc_retries:
+        found.append(Caveat("marginal-memory", {"times": taken.alloc_retries}))
+    if taken.collector_held is False:
+        found.append(Caveat("garbage-tensors", {}))
     return found
 
 
@@ -103,7 +107,7 @@ def _series(rec: Record) -> list[Caveat]:
     return found
 
 
-def _device(seen: Telemetry) -> list[Caveat]:
+def _device(seen: Telemetry, kind: Kind) -> list[Caveat]:
     """Whether the device was its own master."""
     found = []
     slowed = telemetry.slowdowns(seen.samples)
@@ -117,7 +121,8 @@ def _device(seen: Telemetry) -> list[Caveat]:
             values = {"clock_hz": clock.median, "max_clock_hz": seen.max_clock_hz}
             found.append(Caveat("low-clock", {**values}))
     change = telemetry.clock_change(seen.samples)
-    if change is not None and abs(change) > CLOCK_DRIFT:
+    told = kind == "cuda" or telemetry.clock_is_of_the_steps(seen.host)
+    if change is not None and told and abs(change) > CLOCK_DRIFT:
         found.append(Caveat("clock-drift", {"change": change}))
     processes = telemetry.spread(seen.samples, lambda s: s.processes)
     if processes and processes.high > 1:

@@ -37,7 +37,7 @@ SMALL = Record(
         peak_memory_bytes=123_456,
         first_loss=3.5,
         last_loss=3.25,
-        stop="steps",
+        stop="steps asked for",
     ),
     batch_search=None,
     environment={"python": "3.11.7", "threads": 2, "load": 0.5, "driver": None},

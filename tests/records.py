@@ -117,7 +117,7 @@ ON_GPU = Record(
         peak_memory_bytes=20 * 2**30 - 2**27,
         first_loss=10.9,
         last_loss=6.25,
-        stop="window",
+        stop="window filled",
     ),
     batch_search=SEARCH,
     environment={"python": "3.11.7", "torch": "2.9.0", "driver": None, "threads": 8, "load": 0.5},

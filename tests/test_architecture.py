@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "gptbench"
 # Bottom first. A module imports only from floors below its own.
 FLOORS = (
     ("errors", "cgroup"),
-    ("oom",),
+    ("oom", "cores"),
     ("units", "stats", "ranks", "student", "tomlfile"),
     ("verdict",),
     ("series", "telemetry", "upgrades"),
@@ -62,6 +62,7 @@ FLOORS = (
         "worker.host",
         "worker.energy",
         "worker.compilation",
+        "worker.garbage",
         "worker.classes",
         "worker.work",
     ),
@@ -160,7 +161,7 @@ HOMES = {
     "lightning": ("adapters.lightning",),
     "pytorch_lightning": ("adapters.lightning",),
     "pynvml": ("worker.nvml",),
-    "psutil": ("process", "runner", "worker."),
+    "psutil": ("process", "cores", "worker."),
     "msgspec": ("record", "schema", "runner", "cache", "shelf", "worker."),
     "platformdirs": ("cache",),
     "pandas": ("report.frame", "report.sweeps"),
@@ -430,3 +431,25 @@ def test_counting_loads_no_reader_of_records():
 
 def test_the_probe_sees_what_is_loaded():
     assert loaded("flops", "gpt2-xl", before="import jinja2") & HEAVY == {"jinja2"}
+
+
+def caches_emptied_in_handlers(source: str) -> list[int]:
+    """Lines that empty CUDA's cache while an exception still holds the frames of the step."""
+    handlers = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ExceptHandler)]
+    return [
+        node.lineno
+        for handler in handlers
+        for node in ast.walk(handler)
+        if isinstance(node, ast.Attribute) and node.attr == "empty_cache"
+    ]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_cache_is_emptied_where_an_exception_holds_what_is_in_it(name):
+    """METHOD pitfall 41."""
+    assert caches_emptied_in_handlers(MODULES[name]) == []
+
+
+def test_a_cache_that_is_emptied_in_a_handler_is_found():
+    source = "try:\n    step()\nexcept MemoryError:\n    torch.cuda.empty_cache()\n"
+    assert caches_emptied_in_handlers(source) == [4]

@@ -144,3 +144,23 @@ def test_a_part_covers_what_was_timed_and_what_was_left_out_for_a_reason():
     one = part("bfloat16", timed)
     assert one.covers([square(1024)])
     assert not one.covers([square(1024), square(2048)])
+
+
+def test_products_of_two_models_are_kept_beside_each_other():
+    one, other = (
+        part("bfloat16", replace(PRODUCTS, products=(time,))) for time in PRODUCTS.products[:2]
+    )
+    both = cache.joined(one, other)
+    assert both.covers([square(1024), square(2048)])
+    assert len(cache.joined(both, other).timed.products) == 2
+
+
+def test_a_product_that_was_timed_anew_replaces_the_older_one():
+    (first, *_), (again, *_) = squares("bfloat16", 7e14), squares("bfloat16", 6e14)
+    old, new = (part("bfloat16", replace(PRODUCTS, products=(time,))) for time in (first, again))
+    assert cache.joined(old, new).timed.products == (again,)
+
+
+def test_what_is_joined_is_as_old_as_the_oldest_of_it():
+    later = replace(part("bfloat16", PRODUCTS), measured_at=NOW.isoformat())
+    assert cache.joined(part("bfloat16", PRODUCTS), later).measured_at == MEASURED_AT

@@ -135,3 +135,11 @@ def test_report_writes_the_files_it_is_asked_for(tmp_path, capsys):
     assert cli.main(["report", str(result), *words]) == 0
     assert json.loads(github.read_text()) == exports.github([ON_CPU])
     assert json.loads(bencher.read_text()) == exports.bencher([ON_CPU])
+
+
+@pytest.mark.parametrize("kind", [exports.github, exports.bencher], ids=["github", "bencher"])
+def test_a_run_of_too_few_steps_is_exported_without_bounds(kind):
+    """ON_CPU has three steps."""
+    written = record.dump_json(kind([ON_CPU]))
+    assert "range" not in written
+    assert "lower_value" not in written

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -119,25 +120,57 @@ def test_no_batch_is_constant_and_no_weight_matrix_is():
     assert min(float(w.detach().std()) for w in weights) > 0
 
 
-def test_no_garbage_is_collected_inside_of_the_window():
-    """METHOD pitfall 60."""
-    collected = []
+def stepping(monkeypatch, step):
+    """Every model's step is this one."""
+    monkeypatch.setattr(measure.step, "build", lambda *_anything: step)
 
-    def litter():
+
+def test_no_garbage_is_collected_inside_of_the_window(monkeypatch):
+    """METHOD pitfall 60: of steps that litter, in a measurement as it is."""
+    collections, at_step = [], []
+
+    def litter(_tokens):
+        at_step.append(len(collections))
         for _ in range(2000):
             cycle = []
             cycle.append(cycle)
+        return torch.tensor(1.0)
 
-    gc.callbacks.append(lambda phase, _info: collected.append(phase))
+    def collected(phase, _info):
+        collections.append(phase)
+
+    stepping(monkeypatch, litter)
+    gc.callbacks.append(collected)
     try:
-        with measure.collector_held():
-            before = len(collected)
-            litter()
-            during = len(collected) - before
+        taken = measured(steps=32).measurement
     finally:
-        gc.callbacks.pop()
-    assert during == 0
+        gc.callbacks.remove(collected)
+    assert len(set(at_step[-32:])) == 1
+    assert taken.collector_held
     assert gc.isenabled()
+
+
+def test_steps_that_leave_tensors_in_cycles_have_a_collector(monkeypatch):
+    """Without it their memory is never given back, and a long window ends in none left."""
+    alive = []
+
+    def leak(_tokens):
+        kept = [torch.ones(10)]
+        kept.append(kept)
+        alive.append(weakref.ref(kept[0]))
+        for _ in range(1000):
+            cycle = []
+            cycle.append(cycle)
+        return torch.tensor(1.0)
+
+    stepping(monkeypatch, leak)
+    taken = measured(steps=64).measurement
+    assert taken.collector_held is False
+    assert sum(ref() is not None for ref in alive) < 32
+
+
+def test_a_model_of_this_package_leaves_no_tensors_in_cycles(precise):
+    assert precise.measurement.collector_held
 
 
 def test_a_profiler_that_runs_is_refused():

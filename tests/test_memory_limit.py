@@ -70,6 +70,26 @@ def test_the_peak_on_a_cpu_is_what_was_held_above_the_start():
     assert peak.read().memory_bytes == pytest.approx(50 << 20, rel=0.2)
 
 
+SMALL_CHILD = """
+import torch
+from gptbench.worker import memory_limit
+peak = memory_limit.PeakMemory(torch.device("cpu"))
+held = torch.ones(10 << 20, dtype=torch.uint8)
+print(peak.read().memory_bytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
+def test_the_peak_of_a_small_child_is_not_that_of_its_big_parent():
+    """METHOD pitfall 47: ru_maxrss is inherited, and tells 600 MiB here."""
+    parent = torch.ones(600 << 20, dtype=torch.uint8)
+    child = subprocess.run(
+        [sys.executable, "-c", SMALL_CHILD], check=True, capture_output=True, text=True
+    )
+    assert parent.numel() == 600 << 20
+    assert 10 << 20 <= int(child.stdout) < 50 << 20
+
+
 def test_onednn_without_a_primitive_ran_out_of_memory_only_where_memory_is_limited():
     """It says the same of an operation that it does not know."""
     code = """

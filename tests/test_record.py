@@ -9,6 +9,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from gptbench import record
 from gptbench.errors import QuestionError, UnavailableError
-from gptbench.record import BatchSearch, CurvePoint, Measurement, Probe, Round
+from gptbench.record import BatchSearch, CurvePoint, Ending, Measurement, Probe, Round
 from gptbench.telemetry import Energy, Host, Sample, Telemetry
 
 nanoseconds = st.integers(min_value=1, max_value=2**62)
@@ -33,7 +34,7 @@ measurements = st.builds(
     peak_memory_bytes=st.none() | amounts,
     first_loss=finite,
     last_loss=finite,
-    stop=words,
+    stop=st.sampled_from(get_args(Ending)),
 )
 probes = st.builds(
     Probe,

@@ -1,6 +1,7 @@
 """Reports: what must be in them, what must never be, and that every form says the same."""
 
 import io
+import math
 import re
 from dataclasses import asdict, replace
 from xml.etree import ElementTree as ET
@@ -36,6 +37,7 @@ from gptbench.report.table import Column, Quantity, Table
 from gptbench.trust import Caveat
 
 ONE = Workload(batch_size=1, seq_len=1024)
+FEW = records.ON_CPU  # of three steps
 RECORDS = {"gpu": records.ON_GPU, "cpu": records.ON_CPU, "no peak": records.NO_PEAK}
 CAVEATS = (
     Caveat("peak-unknown", {"reason": "no such row"}),
@@ -642,3 +644,30 @@ def test_contrast_is_that_of_wcag_aa_in_both_themes(scheme, ground, role):
     declared = re.search(rf"color-scheme: {scheme};([^}}]*)", PAGE)[1]
     colors = dict(re.findall(r"--(\w+): (#\w{6})", declared))
     assert contrast(colors[role], colors[ground]) >= 4.5
+
+
+# -- too few steps for an interval --------------------------------------------------------------
+
+
+def test_of_three_steps_the_answer_says_that_there_is_no_interval():
+    rows = {row[0]: row for row in results.result(FEW, metrics.derive(FEW)).rows}
+    assert rows["step time, median"][2] == "n = 3, no interval of so few"
+    assert rows["tokens/s, median step"][2] == "n = 3, no interval of so few"
+    assert str(rows["precision"][1]) == "—"
+    assert rows["precision"][2].startswith("a 99% interval needs 8 steps")
+
+
+def test_of_three_steps_the_csv_has_empty_bounds():
+    csv = pd.read_csv(io.StringIO(frame.csv_text(frame.measurements([FEW]))))
+    (median,) = csv[(csv.metric == "step_time_s") & (csv.stat == "median")].to_dict("records")
+    assert median["value"] == 12.25
+    assert all(math.isnan(median[key]) for key in ("low", "high", "confidence"))
+
+
+def test_of_three_steps_the_page_says_that_there_is_no_interval():
+    assert "n = 3, no interval of so few" in html.page([FEW])
+
+
+def test_one_step_is_not_called_steps():
+    assert caveats.sentence(Caveat("few-steps", {"steps": 1})).startswith("Only 1 step was timed")
+    assert caveats.sentence(Caveat("few-steps", {"steps": 3})).startswith("Only 3 steps were timed")

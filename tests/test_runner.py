@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gptbench import oom, presets, runner
+from gptbench import cores, oom, presets, runner
 from gptbench.config import Workload
 from gptbench.errors import (
     OutOfMemoryError,
@@ -198,7 +198,7 @@ def test_a_number_of_threads_that_was_set_is_kept():
 
 def test_threads_are_as_many_as_usable_cores_otherwise():
     environment = runner.worker_environment({})
-    assert environment["OMP_NUM_THREADS"] == str(runner.usable_cores())
+    assert environment["OMP_NUM_THREADS"] == str(cores.worth_a_thread())
 
 
 # -- many tasks, each in a process of its own ---------------------------------------------------

@@ -80,7 +80,7 @@ def test_interval_holds_the_true_median_nearly_as_often_as_it_says(rho):
     assert sum(i.low <= 1 <= i.high for i in intervals) / trials >= 0.88
 
 
-@given(times)
+@given(st.lists(st.floats(min_value=1e-6, max_value=1e3), min_size=6, max_size=60))
 def test_median_lies_within_its_interval_and_that_within_the_series(series):
     i = stats.median_interval(series)
     assert min(series) <= i.low <= i.median <= i.high <= max(series)
@@ -115,14 +115,19 @@ def test_interval_of_a_constant_series_has_no_width():
     assert (i.median, i.relative_half_width) == (0.041, 0)
 
 
-def test_interval_of_one_step_is_that_step():
-    i = stats.median_interval([0.5])
-    assert (i.low, i.median, i.high, i.n) == (0.5, 0.5, 0.5, 1)
+@pytest.mark.parametrize(("confidence", "fewest"), [(0.95, 6), (0.99, 8)])
+def test_steps_have_an_interval_from_where_two_to_their_number_allows_it(confidence, fewest):
+    """2 / 2^6 = 3.1% and 2 / 2^8 = 0.8% of all ways leave the median outside; half as many do not."""
+    assert stats.fewest_for_any(confidence) == fewest
+    few = stats.median_interval([float(i + 1) for i in range(fewest - 1)], confidence)
+    assert (few.low, few.high, few.relative_half_width) == (None, None, None)
+    enough = stats.median_interval([float(i + 1) for i in range(fewest)], confidence)
+    assert (enough.low, enough.high) == (1.0, fewest)
 
 
 def test_slow_steps_stay_in_the_interval():
     # A tenth of all steps stall: they are data, and so are within reach of a 99.99% interval.
-    series = [1.0] * 27 + [9.0] * 3
+    series = [1.0] * 54 + [9.0] * 6
     assert stats.median_interval(series, 1 - 1e-12).high == 9.0
 
 
@@ -168,8 +173,8 @@ def test_at_least_half_of_a_series_is_kept(series):
     assert start <= max(len(series) // 2, 5)
 
 
-def test_a_short_series_loses_its_first_window():
-    assert [stats.steady_start([1.0] * n) for n in (3, 5, 19)] == [3, 5, 5]
+def test_a_series_too_short_to_tell_its_steady_part_is_taken_whole():
+    assert [stats.steady_start([9.0] + [1.0] * n) for n in (3, 5, 18)] == [0, 0, 0]
 
 
 # -- outliers ---------------------------------------------------------------------------------

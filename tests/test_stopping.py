@@ -83,16 +83,16 @@ def test_noise_that_more_steps_do_not_narrow_is_a_plateau():
 
 
 @pytest.mark.parametrize(
-    "rule",
+    ("rule", "ended_by"),
     [
-        Rule(precision=1e-6, min_s=1e3, max_s=2.0, max_steps=5000),
-        Rule(precision=1e-6, min_s=1e3, max_s=1e9, max_steps=100),
+        (Rule(precision=1e-6, min_s=1e3, max_s=2.0, max_steps=5000), "budget"),
+        (Rule(precision=1e-6, min_s=1e3, max_s=1e9, max_steps=100), "steps"),
     ],
     ids=["time", "steps"],
 )
-def test_the_bounds_end_what_does_not_converge(rule):
+def test_the_bounds_end_what_does_not_converge_and_which_did_is_told(rule, ended_by):
     times, stop = run(endless(random.Random(3), 0), rule)
-    assert stop == "budget"
+    assert stop == ended_by
     assert sum(times) >= rule.max_s or len(times) == rule.max_steps
 
 
@@ -110,3 +110,14 @@ def test_looking_does_not_make_the_published_interval_a_lie(rho):
 def test_the_middle_of_the_steady_part_is_what_is_judged():
     warm = [0.01 * (1 + 3 * math.exp(-i / 2)) for i in range(60)]
     assert stopping.half_width(warm)[0] < statistics.stdev(warm) / 0.01
+
+
+def test_few_slow_steps_are_judged_by_all_of_them():
+    """Eight steps over 20%: from the fastest to the slowest, ±10% of the median of 1."""
+    times = [1.05, 0.95, 1.1, 0.9, 1.0, 1.0, 1.02, 0.98]
+    assert stopping.half_width(times)[0] == pytest.approx(0.1)
+
+
+def test_steps_too_few_for_99_percent_have_no_precision():
+    """Six that scatter over 10% are not known to 0.0%."""
+    assert stopping.half_width([4.0, 4.1, 4.2, 4.3, 4.05, 4.4])[0] is None

@@ -17,7 +17,7 @@ from gptbench.worker import energy, host, nvml, sampler
 from gptbench.worker import telemetry as watches
 
 S = 1_000_000_000
-SECOND = Host(wall_ns=S, own_ns=2 * S, threads=2)
+SECOND = Host(wall_ns=S, own_ns=2 * S, threads=2, cores=2)
 
 
 def samples(count=20, **facts):
@@ -237,7 +237,7 @@ def test_rapl_that_may_not_be_read_says_so(tmp_path):
 
 def host_tree(root, stat, **told):
     for place, text in {
-        "proc/stat": f"cpu  {told['user']} 0 0 999 5 0 0 {told['steal']} 0 0\ncpu0 1 2 3\n",
+        "proc/stat": f"cpu  7 7 7 7 7 7 7 7 0 0\ncpu0 {told['user'] - 1} 0 1 999 5 0 0 {told['steal']} 0 0\n",
         "proc/pressure/cpu": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={told['pressure_us']}\n"
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
         stat: f"nr_periods 100\nnr_throttled {told['throttled']}\n",
@@ -339,7 +339,7 @@ def test_a_sampler_that_died_has_seen_nothing():
 
 
 def test_on_two_cores_a_sampler_looks_once_a_second_at_the_most(monkeypatch):
-    monkeypatch.setattr(watches, "usable_cores", lambda: 2)
+    monkeypatch.setattr(watches.cores, "allowed", lambda: 2)
     asked = []
     monkeypatch.setattr(
         watches, "of_cpu", lambda period_s: asked.append(period_s) or watches.Watch()
@@ -383,3 +383,42 @@ def test_the_counters_own_period_decides_whether_a_window_is_long_enough():
 
 def test_energy_without_joules_has_no_mean_power():
     assert Energy(joules=None, over_ns=S, reason="none").mean_w is None
+
+
+# -- whose cores ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cores", "told"), [(2, True), (3, False), (128, False)])
+def test_others_disturb_only_where_there_are_not_cores_for_all(cores, told):
+    """Steps on 2 cores and daemons on 0.2 of one."""
+    found = replace(SECOND, cores=cores, busy_ns=round(2.2 * S))
+    assert ("others_cores" in telemetry.disturbances(found)) is told
+
+
+def test_stolen_time_is_a_share_of_all_cores_that_it_is_stolen_from():
+    found = replace(SECOND, cores=20, stolen_ns=S // 10)
+    assert telemetry.disturbances(found) == {}
+
+
+def test_a_host_is_the_cores_that_the_process_may_run_on(tmp_path):
+    (tmp_path / "proc").mkdir()
+    lines = ["cpu  9 9 9 9 9 9 9 9 0 0", *(f"cpu{i} {10**i} 0 {i} 5 5 1 1 2 0 0" for i in range(3))]
+    (tmp_path / "proc/stat").write_text("\n".join(lines))
+    tick_ns = S // os.sysconf("SC_CLK_TCK")
+    found = host.now(tmp_path, frozenset({0, 2}))
+    # user 1 + 100, system 0 + 2, interrupts 2 + 2; idle and stolen time is no work.
+    assert (found.cores, found.busy_ns, found.stolen_ns) == (2, 107 * tick_ns, 4 * tick_ns)
+
+
+def test_no_sampler_is_left_behind(monkeypatch):
+    killed = []
+
+    class Running:
+        def kill(self):
+            killed.append(self)
+
+    watch = watches.Watch(sampler=Running())
+    monkeypatch.setattr(watches, "of_cpu", lambda _period_s: watch)
+    with pytest.raises(RuntimeError), watches.watching(torch.device("cpu"), 0.1):
+        raise RuntimeError
+    assert killed == [watch.sampler]

@@ -46,7 +46,7 @@ class FakeMeasurer:
             peak_memory_bytes=task.workload.batch_size * 1000,
             first_loss=4.0,
             last_loss=3.0,
-            stop="",
+            stop="steps asked for",
             alloc_retries=self.alloc_retries,
         )
         return Measured(measurement=taken, environment={})

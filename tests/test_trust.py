@@ -172,8 +172,33 @@ def test_energy_is_held_to_the_power_that_was_sampled(record_of, sampled_w, told
     assert ("energy-disagrees" in found(rec)) is told
 
 
+def test_one_other_process_is_told(record_of):
+    assert found(record_of(telemetry=seen(processes=2))) == {"shared-device": {"others": 1}}
+
+
+def test_a_clock_of_four_fifths_is_not_called_low(record_of):
+    assert found(record_of(telemetry=seen(power_w=300.0, clock_hz=1_584_000_000))) == {}
+
+
+@pytest.mark.parametrize(("busy", "told"), [(0.5, False), (2.0, True)])
+def test_the_clock_of_idle_cores_of_a_cpu_says_nothing(record_of, busy, told):
+    falling = [1_980_000_000 - i * 3_000_000 for i in range(30)]
+    host = replace(QUIET, cores=2, busy_ns=round(busy * 10 * S), own_ns=round(busy * 10 * S))
+    rec = record_of(device={"kind": "cpu"}, telemetry=seen(host=host, clock_hz=falling))
+    assert ("clock-drift" in found(rec)) is told
+
+
+def test_memory_that_the_allocator_had_to_ask_for_again_is_told(record_of):
+    assert found(record_of(measurement={"alloc_retries": 2})) == {"marginal-memory": {"times": 2}}
+
+
+def test_a_collector_that_had_to_run_is_told(record_of):
+    assert set(found(record_of(measurement={"collector_held": False}))) == {"garbage-tensors"}
+
+
 def test_a_machine_that_others_use_is_told(record_of):
-    rec = record_of(telemetry=seen(host=replace(QUIET, busy_ns=20 * S)))
+    crowded = replace(QUIET, cores=1, busy_ns=20 * S)
+    rec = record_of(telemetry=seen(host=crowded))
     assert found(rec) == {"disturbed": {"others_cores": 1.0}}
 
 
@@ -207,6 +232,8 @@ EXAMPLES = {
     "timing-inconsistent": ({"share": 0.08}, "8.0%"),
     "host-bound": ({"ahead": 0.021}, "2.1%"),
     "recompiling": ({"times": 4}, "4 times"),
+    "marginal-memory": ({"times": 2}, "asked again 2 times"),
+    "garbage-tensors": ({}, "reference cycles"),
     "drift": ({"change": -0.06}, "6.0% faster"),
     "two-speeds": ({"fast_s": 0.01, "slow_s": 0.012, "slow_share": 0.25}, "25% of them take 12 ms"),
     "plateau": ({"asked": 0.01}, "1.0%"),

@@ -2,10 +2,12 @@
 
 import itertools
 import random
+import time
 
 import pytest
 
-from gptbench.worker import window
+from fakes import FakeNvml
+from gptbench.worker import nvml, window
 from gptbench.worker.clock import Run
 from gptbench.worker.telemetry import Watch
 from records import task
@@ -103,7 +105,7 @@ def test_what_was_timed_before_a_compilation_is_void(how):
 def test_a_model_that_goes_on_compiling_is_measured_in_the_end_and_it_is_counted():
     steps = Steps(0.01, compiles_at=range(0, 10_000, 5))
     found = filled(steps, steps=20)
-    assert len(steps.runs) == 1 + window.MOST_VOID
+    assert len(steps.runs) == 1 + 3
     assert found.recompiled == 4
 
 
@@ -113,3 +115,83 @@ def test_nothing_of_a_look_is_in_the_window():
     steps = Steps(0.1 * (1 + rng.random()) for _ in itertools.count())
     found = filled(steps, precision=0.001, min_s=3.0, window_s=12.0)
     assert found.wall_ns == sum(run.wall_ns for run in found.runs) == sum(found.step_ns)
+
+
+def test_a_model_that_goes_on_compiling_fills_its_window_in_the_end():
+    steps = Steps(0.01, compiles_at=range(0, 10_000, 5))
+    found = filled(steps, precision=0.5, min_s=3.0)
+    assert sum(found.step_ns) / S >= 3.0
+    assert found.stop == "converged"
+
+
+def test_a_window_of_as_many_steps_as_are_ever_timed_says_so():
+    rng = random.Random(1)
+    steps = Steps(0.001 * (1 + rng.random()) for _ in itertools.count())
+    found = filled(steps, 0.0015, precision=1e-9, min_s=3.0, window_s=60.0)
+    assert (len(found.step_ns), found.stop) == (5000, "steps")
+
+
+def test_the_watch_looks_between_runs():
+    class Looking(Watch):
+        looks = 0
+
+        def look(self):
+            Looking.looks += 1
+
+    rng = random.Random(1)
+    steps = Steps(0.1 * (1 + rng.random()) for _ in itertools.count())
+    window.fill(task(precision=0.001, min_s=3.0), 0.01, steps.timed, steps.compiled, Looking())
+    # One at the beginning, one at the end, one between two runs.
+    assert Looking.looks == len(steps.runs) + 1
+
+
+class Hot:
+    """A sampler of a card that tells these reasons, one list of samples a window."""
+
+    period_s = 0.1
+
+    def __init__(self, windows):
+        self.windows, self.seen = windows, []
+
+    def look(self):
+        library = FakeNvml(a={"reasons": self.windows[0][len(self.seen)]})
+        said = nvml.sampled(nvml.card("a", library), library)
+        self.seen.append({"at_ns": time.monotonic_ns(), **said})
+
+    def stop(self):
+        return {"samples": self.seen}
+
+    def again(self):
+        return Hot(self.windows[1:])
+
+
+def heated(monkeypatch, *windows):
+    monkeypatch.setattr(window, "REST_S", 0.0)
+    steps = Steps(0.01)
+    watch = Watch(sampler=Hot(windows), no_energy="none")
+
+    def timed(count):
+        for _ in watch.sampler.windows[0]:
+            watch.sampler.look()
+        return steps.timed(count)
+
+    return window.fill(task(steps=20), 0.01, timed, steps.compiled, watch)
+
+
+@pytest.mark.parametrize("reasons", [0x8, 0x40, 0x80, 0x20 | 0x4])
+def test_a_window_in_which_the_card_was_slowed_down_is_void_and_done_again(monkeypatch, reasons):
+    """METHOD pitfall 9."""
+    found = heated(monkeypatch, [0, reasons, 0], [0, 0x4, 0])
+    assert (found.throttled, len(found.void_ns), len(found.step_ns)) == (1, 20, 20)
+    assert [s.reasons for s in found.seen.samples] == [0, 4, 0]
+
+
+def test_a_software_slowdown_in_one_sample_of_a_hundred_is_no_reason_to_begin_anew(monkeypatch):
+    assert heated(monkeypatch, [0x20] + [0] * 99).throttled == 0
+
+
+def test_a_card_that_stays_hot_is_measured_after_three_void_windows(monkeypatch):
+    """METHOD pitfall 9."""
+    found = heated(monkeypatch, *[[0x40]] * 4)
+    assert (found.throttled, len(found.void_ns)) == (3, 60)
+    assert [s.reasons for s in found.seen.samples] == [0x40]

@@ -85,8 +85,9 @@ def _of_the_result(caveat: Caveat) -> str:  # noqa: C901, one case a code
                 "either with its like."
             )
         case Caveat("few-steps", {"steps": steps}):
+            timed = "1 step was" if steps == 1 else f"{steps} steps were"
             text = (
-                f"Only {steps} steps were timed, too few for an interval to be trusted. Type "
+                f"Only {timed} timed, too few for an interval to be trusted. Type "
                 f"--steps {FEW_STEPS * 3} for one that can be."
             )
         case _:

@@ -33,6 +33,22 @@ def _recompiling(values: Values) -> str:
     )
 
 
+def _marginal_memory(values: Values) -> str:
+    times = "once" if values["times"] == 1 else f"{values['times']} times"
+    return (
+        f"The GPU's memory was all but full: its allocator gave memory back and asked again {times}, "
+        "which steps wait for. Type a smaller --batch-size."
+    )
+
+
+def _garbage_tensors(_values: Values) -> str:
+    return (
+        "A step leaves tensors in reference cycles, which only Python's collector gives back: it ran "
+        "among the timed steps, as in a training, and its pauses are in their times. Let the module "
+        "keep no tensor in an object that refers to itself."
+    )
+
+
 def _drift(values: Values) -> str:
     way = "slower" if values["change"] > 0 else "faster"
     return (
@@ -114,6 +130,8 @@ SENTENCES: Mapping[str, Callable[[Values], str]] = {
     "timing-inconsistent": _timing_inconsistent,
     "host-bound": _host_bound,
     "recompiling": _recompiling,
+    "marginal-memory": _marginal_memory,
+    "garbage-tensors": _garbage_tensors,
     "drift": _drift,
     "two-speeds": _two_speeds,
     "plateau": _plateau,

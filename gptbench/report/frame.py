@@ -149,7 +149,7 @@ def _estimate(metric: str, interval: Interval, unit: str) -> dict[str, Any]:
     return _row(metric, "median", interval.median, unit) | {
         "low": interval.low,
         "high": interval.high,
-        "confidence": CONFIDENCE,
+        "confidence": None if interval.low is None else CONFIDENCE,
         "n": interval.n,
         "n_effective": interval.n_effective,
     }

@@ -43,7 +43,8 @@ def step_times(rec: Record, metrics: Metrics, within: str = "") -> str:
             axes.axvspan(0.5 - len(warm), 0.5, color=REST, alpha=0.55, lw=0)
             _series(axes, 1 - len(warm), [min(t, top) for t in warm], MUTED)
         _series(axes, 1, [min(t, top) for t in timed], ACCENT)
-        axes.axhspan(median.low, median.high, color=ACCENT, alpha=0.18, lw=0)
+        if median.low is not None and median.high is not None:
+            axes.axhspan(median.low, median.high, color=ACCENT, alpha=0.18, lw=0)
         axes.axhline(median.median, color=ACCENT, lw=1, ls=(0, (4, 3)))
         _mark_outliers(axes, timed, top)
         over = [(1 - len(warm) + i, top) for i, t in enumerate(warm) if t > top]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from gptbench import curve
+from gptbench import curve, stopping
 from gptbench.conventions import EXACT
 from gptbench.metrics import CONFIDENCE, Metrics
 from gptbench.record import BatchSearch, Probe, Record
@@ -22,6 +22,8 @@ def rate(per_s: float) -> str:
 
 def interval(found: Interval, show: Callable[[float], str]) -> str:
     """The bounds of an interval, and what it is an interval of."""
+    if found.low is None or found.high is None:
+        return f"n = {found.n}, no interval of so few"
     bounds = f"[{show(found.low)} – {show(found.high)}]"
     return f"{percent(CONFIDENCE, 0)} within-run {bounds}, n = {found.n}"
 
@@ -62,7 +64,7 @@ def result(rec: Record, metrics: Metrics) -> Table:
         ),
         (
             "precision",
-            Quantity(metrics.precision, f"±{percent(metrics.precision)}"),
+            known(metrics.precision, lambda share: f"±{percent(share)}"),
             _ended(rec),
         ),
         *_utilization(rec, metrics),
@@ -101,10 +103,13 @@ def _ended(rec: Record) -> str:
         "converged": "as was asked for",
         "plateau": "more steps no longer help",
         "budget": "the time was over",
+        "steps": "more steps are never timed",
     }.get(taken.stop, taken.stop)
     asked = ""
     if taken.precision_asked is not None and taken.stop != "converged":
         asked = f", of {percent(taken.precision_asked)} asked for"
+    if len(taken.step_ns) < stopping.FEWEST:
+        return f"a 99% interval needs {stopping.FEWEST} steps{asked}: {why}"
     return f"half of the median's 99% within-run interval{asked}: {why}"
 
 
@@ -122,6 +127,9 @@ def _start(rec: Record) -> str:
             taken.warmup_stop, warmup
         )
     )
+    if taken.throttled_windows:
+        times = "once" if taken.throttled_windows == 1 else f"{taken.throttled_windows} times"
+        said.append(f"timed in vain {times}, because the device was slowed down")
     return ", ".join(said)
 
 

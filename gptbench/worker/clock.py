@@ -103,3 +103,8 @@ class CudaClock:
             wall_ns=ended_ns - began_ns,
             handed_ns=tuple(mark - began_ns for mark in self._handed[1 : self._taken]),
         )
+
+
+def of(device: torch.device) -> Clock:
+    """The clock of a kind of device."""
+    return CudaClock() if device.type == "cuda" else HostClock()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import gptbench
-from gptbench import settings
+from gptbench import cores, settings
 from gptbench.worker import nvml
 
 # Of what torch requires; and what brings models and kernels of its own.
@@ -34,7 +34,7 @@ def environment(device: torch.device) -> Facts:
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
-        "affinity": _affinity(),
+        "affinity": len(own) if (own := cores.affinity()) else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "huge_pages": _chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
@@ -120,10 +120,6 @@ def _git(folder: Path, *words: str) -> str:
     except (OSError, subprocess.SubprocessError):  # no git, no repository, or none of ours
         return ""
     return done.stdout.strip()
-
-
-def _affinity() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def _first_line(path: str) -> str | None:

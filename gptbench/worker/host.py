@@ -5,20 +5,17 @@ Every source is optional: a container, a virtual machine or another system lacks
 """
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
-from gptbench import cgroup
+from gptbench import cgroup, cores
 from gptbench.telemetry import Host
 
 ROOT = Path("/")
+OWN = cores.affinity()
 
 # Columns of the line 'cpu' of /proc/stat that are work (proc(5)); guests are in user and nice.
 BUSY = ("user", "nice", "system", "irq", "softirq")
@@ -27,10 +24,14 @@ COLUMNS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """Counters at one moment; None where the system has none."""
+    """Counters at one moment; None where the system has none.
+
+    `busy_ns` and `stolen_ns` are of `cores` logical cores: those that the process may run on.
+    """
 
     at_ns: int
     own_ns: int
+    cores: int | None
     busy_ns: int | None
     pressure_ns: int | None
     stolen_ns: int | None
@@ -39,19 +40,24 @@ class Moment:
     major_faults: int | None
 
 
-def now(root: Path = ROOT) -> Moment:
-    """All counters, read one after another: about a tenth of a millisecond."""
-    ticks = _ticks(root)
-    usage = resource.getrusage(resource.RUSAGE_SELF) if resource else None
+def now(root: Path = ROOT, own: frozenset[int] | None = OWN) -> Moment:
+    """All counters, read one after another: about a tenth of a millisecond.
+
+    `own` are the cores that the process may run on; None for all of them.
+    """
+    by_core = _ticks(root, own)
+    ticks = {name: sum(core[name] for core in by_core) for name in COLUMNS} if by_core else {}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return Moment(
         at_ns=time.monotonic_ns(),
         own_ns=time.process_time_ns(),
+        cores=len(by_core) or None,
         busy_ns=sum(ticks[name] for name in BUSY) if ticks else None,
         stolen_ns=ticks.get("steal"),
         pressure_ns=_pressure_ns(root),
         throttled_periods=cgroup.count("cpu", "cpu.stat", "nr_throttled", root),
-        involuntary_switches=usage.ru_nivcsw if usage else None,
-        major_faults=usage.ru_majflt if usage else None,
+        involuntary_switches=usage.ru_nivcsw,
+        major_faults=usage.ru_majflt,
     )
 
 
@@ -67,6 +73,7 @@ def between(before: Moment, after: Moment, threads: int = 1) -> Host:
         wall_ns=max(1, after.at_ns - before.at_ns),
         own_ns=after.own_ns - before.own_ns,
         threads=threads,
+        cores=after.cores,
         busy_ns=grown(lambda m: m.busy_ns),
         pressure_ns=grown(lambda m: m.pressure_ns),
         stolen_ns=grown(lambda m: m.stolen_ns),
@@ -93,21 +100,30 @@ def missing(moment: Moment) -> dict[str, str]:
     }
 
 
-def cpu_clock_hz(root: Path = ROOT) -> int | None:
-    """The mean clock of all cores, where the kernel tells."""
-    files = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+def cpu_clock_hz(root: Path = ROOT, own: frozenset[int] | None = None) -> int | None:
+    """The mean clock of the cores in `own`, or of all, where the kernel tells."""
+    folder = root / "sys/devices/system/cpu"
+    names = ["cpu[0-9]*"] if own is None else [f"cpu{number}" for number in sorted(own)]
+    files = [file for name in names for file in folder.glob(f"{name}/cpufreq/scaling_cur_freq")]
     khz = [int(text) for text in map(_text, files) if text is not None and text.strip().isdigit()]
     return round(sum(khz) / len(khz) * 1000) if khz else None
 
 
-def _ticks(root: Path) -> dict[str, int]:
-    """Nanoseconds by what all cores did, of /proc/stat; empty where there is none."""
+def _ticks(root: Path, own: frozenset[int] | None) -> list[dict[str, int]]:
+    """Nanoseconds by what each of the cores did, of /proc/stat; empty where there is none.
+
+    All cores where some of `own` are not there: a container may number them anew.
+    """
+    tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    by_core = {}
     for line in (_text(root / "proc/stat") or "").splitlines():
-        name, *ticks = line.split()
-        if name == "cpu":
-            tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-            return {c: int(t) * tick_ns for c, t in zip(COLUMNS, ticks, strict=False)}
-    return {}
+        name, *ticks = line.split() or [""]
+        if name.startswith("cpu") and name[3:].isdigit() and len(ticks) >= len(COLUMNS):
+            told = zip(COLUMNS, ticks, strict=False)
+            by_core[int(name[3:])] = {column: int(count) * tick_ns for column, count in told}
+    if own is None or not own <= by_core.keys():
+        return list(by_core.values())
+    return [by_core[number] for number in sorted(own)]
 
 
 def _pressure_ns(root: Path) -> int | None:

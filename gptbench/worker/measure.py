@@ -1,11 +1,10 @@
 """Warm up, run one window of steps with nothing but the step inside, say what it took."""
 
-import gc
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
@@ -16,14 +15,26 @@ from torch import Tensor
 from gptbench.config import ModelConfig, Workload
 from gptbench.errors import UnavailableError
 from gptbench.record import Measured, Measurement, MeasureTask
-from gptbench.worker import compilation, memory_limit, runnable, step, telemetry, window
-from gptbench.worker.clock import Clock, CudaClock, HostClock, Run
+from gptbench.worker import (
+    clock,
+    compilation,
+    garbage,
+    memory_limit,
+    runnable,
+    step,
+    telemetry,
+    window,
+)
+from gptbench.worker.clock import Clock, Run
 from gptbench.worker.environment import commits, environment
 from gptbench.worker.telemetry import Watch
 from gptbench.worker.warmup import warm_up
 
 # What is being done, and the seconds it will take; 0 where nobody knows.
 Progress = Callable[[str, float], None]
+
+# Warm-up steps that are looked through for garbage: the second, because the first one compiles.
+WATCHED_STEPS = 2
 
 
 def measure(task: MeasureTask, progress: Progress) -> Measured:
@@ -44,28 +55,36 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         began_ns = time.perf_counter_ns()
         run = build()
         build_ns = time.perf_counter_ns() - began_ns
-        clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
+        ticking = clock.of(device)
         feed = cycle(batches)
         losses: list[Tensor] = []
 
         def timed(steps: int) -> Run:
-            taken, loss = run_steps(run, clock, feed, steps)
+            taken, loss = run_steps(run, ticking, feed, steps)
             losses[1:] = [loss]  # behind the first one
+            return taken
+
+        litters: list[bool] = []
+
+        def watched(steps: int) -> Run:
+            if len(litters) == WATCHED_STEPS:
+                return timed(steps)
+            taken, left = garbage.left_by(lambda: timed(steps))
+            litters.append(left)
             return taken
 
         progress("warming up", 0.0)
         if task.prime:
             run(batches[0][:1])
-        warmed = warm_up(task, timed, watch.clock_hz)
+        warmed = warm_up(task, watched, watch.clock_hz)
         compile_ns = compilation.spent_ns()
         refuse_profiler()
 
         steady_s = statistics.median(warmed.step_ns[-3:]) / 1e9
         most = task.steps or window.most_steps(task, steady_s)
         progress(f"timing {'up to ' if task.precision else ''}{most} steps", steady_s * most)
-        with collector_held():
+        with nullcontext() if litters[-1] else garbage.held():
             filled = window.fill(task, steady_s, timed, compilation.count, watch)
-        told = watch.end()
     held = peak.read()
     measurement = Measurement(
         step_ns=filled.step_ns,
@@ -85,11 +104,13 @@ def measure(task: MeasureTask, progress: Progress) -> Measured:
         compile_ns=compile_ns,
         recompiled=filled.recompiled,
         precision_asked=None if task.steps else task.precision,
+        throttled_windows=filled.throttled,
+        collector_held=not litters[-1],
     )
     return Measured(
         measurement=measurement,
         environment=surroundings,
-        telemetry=told if task.sample_period_s is not None else None,
+        telemetry=filled.seen if task.sample_period_s is not None else None,
     )
 
 
@@ -99,29 +120,16 @@ def _watching(task: MeasureTask, device: torch.device) -> AbstractContextManager
     return telemetry.watching(device, task.sample_period_s)
 
 
-def run_steps(run: step.Step, clock: Clock, feed: Iterator[Any], steps: int) -> tuple[Run, Tensor]:
+def run_steps(
+    run: step.Step, ticking: Clock, feed: Iterator[Any], steps: int
+) -> tuple[Run, Tensor]:
     """A contiguous run of steps with nothing else inside, and the loss of the last one."""
     loss = torch.tensor(math.nan)
-    clock.start(steps)
+    ticking.start(steps)
     for batch in islice(feed, steps):
         loss = run(batch)
-        clock.mark()
-    return clock.stop(), loss
-
-
-@contextmanager
-def collector_held() -> Iterator[None]:
-    """Python collects no garbage in here: a pause in a step would be the collector's time."""
-    collects = gc.isenabled()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-        gc.unfreeze()
+        ticking.mark()
+    return ticking.stop(), loss
 
 
 def refuse_profiler() -> None:

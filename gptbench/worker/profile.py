@@ -24,11 +24,11 @@ from torch.profiler import ProfilerActivity
 
 from gptbench.errors import UnavailableError
 from gptbench.profiling import Profiled, ProfileTask
-from gptbench.worker import memory_limit, runnable, step, streams, timeline
-from gptbench.worker.clock import Clock, CudaClock, HostClock
+from gptbench.worker import clock, garbage, memory_limit, runnable, step, streams, timeline
+from gptbench.worker.clock import Clock
 from gptbench.worker.environment import environment
 from gptbench.worker.events import DATA, MODULE, STEP, Event
-from gptbench.worker.measure import Progress, collector_held
+from gptbench.worker.measure import Progress
 from gptbench.worker.work import as_call
 
 # On a GPU the profiler may lose the kernels of the first step, and the last has no end.
@@ -65,9 +65,8 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
         memory_limit.limit(device, asked.memory_limit_bytes)
     progress("building the model", 0.0)
     run = build()
-    clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
     feed = cycle(batches)
-    bench = _Bench(run, feed, device, clock, announced=not asked.workload.compile)
+    bench = _Bench(run, feed, device, clock.of(device), announced=not asked.workload.compile)
     progress("warming up", 0.0)
     warm_ns = [_timed(bench, 1)[0] for _ in range(max(2, asked.warmup_steps))]
     expected_s = statistics.median(warm_ns[-3:]) / 1e9
@@ -77,7 +76,7 @@ def profile(task: ProfileTask, progress: Progress) -> Profiled:
     _profiled(bench, 1)
     plain_ns: list[int] = []
     sessions: list[list[Event]] = []
-    with collector_held():
+    with garbage.held():
         for turn in range(turns):
             plain_ns += _timed(bench, task.steps)
             steps = task.steps + AROUND[device.type]

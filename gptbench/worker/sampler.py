@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gptbench import cores
 from gptbench.worker import host, nvml
 
 # How long, and how often, an energy counter is watched to learn how often it moves.
@@ -51,7 +52,7 @@ def main() -> int:
 
 def of_cpu() -> Seen:
     """What a sample of a CPU holds, but for its time."""
-    return {"clock_hz": host.cpu_clock_hz()}
+    return {"clock_hz": host.cpu_clock_hz(own=cores.affinity())}
 
 
 def watch(period_s: float, look: Callable[[], Seen], stdin: int = 0) -> list[Seen]:
@@ -87,7 +88,7 @@ class Sampler:
     """The process, as its worker sees it."""
 
     def __init__(self, period_s: float, uuid: str | None = None) -> None:
-        self.period_s = period_s
+        self.period_s, self._uuid = period_s, uuid
         words = [str(period_s)] if uuid is None else [str(period_s), uuid]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gptbench.worker.sampler", *words],
@@ -106,6 +107,10 @@ class Sampler:
             return {}
         seen: Seen = json.loads(said)
         return seen
+
+    def again(self) -> "Sampler":
+        """Another one that looks at the same."""
+        return Sampler(self.period_s, self._uuid)
 
     def kill(self) -> None:
         """End it, if it has not ended, without an answer."""

@@ -1,6 +1,5 @@
 """What is read beside a window of steps: at its edges here, in between by a process of its own."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 import torch
 
+from gptbench import cores
 from gptbench.telemetry import Energy, Sample, Telemetry
 from gptbench.worker import energy, host, nvml
 from gptbench.worker.sampler import Sampler
@@ -55,11 +55,21 @@ class Watch:
         seen = self.sampler.stop() if self.sampler is not None else {}
         return _told(self, seen, self.began, ended)
 
+    def renew(self) -> None:
+        """After an end, look again: what was seen until then is forgotten."""
+        if self.sampler is not None:
+            self.sampler = self.sampler.again()
+
+    def close(self) -> None:
+        """Leave no sampler behind."""
+        if self.sampler is not None:
+            self.sampler.kill()
+
 
 @contextmanager
 def watching(device: torch.device, period_s: float) -> Iterator[Watch]:
     """A watch on the device, and no sampler left behind."""
-    if usable_cores() <= FEW_CORES:
+    if cores.allowed() <= FEW_CORES:
         period_s = max(period_s, FEW_CORES_PERIOD_S)
     with ExitStack() as stack:
         if device.type == "cuda":
@@ -68,14 +78,8 @@ def watching(device: torch.device, period_s: float) -> Iterator[Watch]:
             watch = of_gpu(None if uuid is None or not ready else str(uuid), period_s)
         else:
             watch = of_cpu(period_s)
-        if watch.sampler is not None:
-            stack.callback(watch.sampler.kill)
+        stack.callback(watch.close)
         yield watch
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def of_gpu(uuid: str | None, period_s: float, library: Any = nvml.LIBRARY) -> Watch:

@@ -10,9 +10,7 @@ from gptbench import series
 from gptbench.record import MeasureTask
 from gptbench.worker.clock import Run
 
-# Ten steps of this length take half a minute. Of such steps two warm up: a processor that has been
-# busy for seconds is as warm as it gets.
-SLOW_STEP_S = 3.0
+# Of slow steps two warm up: a processor that has been busy for seconds is as warm as it gets.
 SLOW_WARMUP_STEPS = 2
 
 # Steps are looked at when there are a quarter more than at the last look.
@@ -83,4 +81,4 @@ def _enough(task: MeasureTask, taken: list[int], spent_s: float) -> bool:
 
 
 def _slow(taken: list[int]) -> bool:
-    return taken[-1] > SLOW_STEP_S * 1e9
+    return taken[-1] > series.SLOW_STEP_S * 1e9
