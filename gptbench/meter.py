@@ -52,8 +52,9 @@ class MeterReading:
 
     `tokens_per_s` are of all `world_size` devices, `model_flops_per_s` and `peak_flops_per_s` of
     one. `step_time_s` is the median step on the host with its within-run interval, from the fastest
-    to the slowest of fewer than 9, and of fewer than 6 there is none; where a loop waits for its device every few steps only, the
-    median is the host's and not the device's, which `window_s / n_steps` is. `window_s` is without
+    to the slowest of fewer than 9, and of fewer than 6 there is none; where a loop waits for its
+    device every few steps only, the median is the host's and not the device's, which
+    `window_s / n_steps` is. `window_s` is without
     `paused_s`, the pauses between its steps.
 
     `status` is 'ok' where there is an MFU; otherwise `reason` says why there is none: no step was

@@ -57,8 +57,8 @@ def test_mfu_is_the_flops_of_the_tokens_over_what_the_peak_allows(clock):
 
 
 def test_the_median_step_stands_beside_the_window(clock):
-    found = run(meter_on(clock), clock, 1, 1, 1, 5).step_time_s
-    assert (found.median, found.low, found.high, found.n) == (1.0, 1.0, 5.0, 4)
+    found = run(meter_on(clock), clock, 1, 1, 1, 1, 1, 5).step_time_s
+    assert (found.median, found.low, found.high, found.n) == (1.0, 1.0, 5.0, 6)
 
 
 def test_the_first_call_starts_the_clock_and_times_nothing(clock):
