@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gptbench import inputs, presets
+from gptbench import presets
 from gptbench.cli.answer import progress_bar, show
 from gptbench.cli.options import (
     AttentionChoice,
@@ -75,7 +75,8 @@ def command(
     Example: gptbench flops net:build --input-shape 1x1024
     """
     traced = _of_trace(input_shape, input_dtype, input, depth)
-    if inputs.is_target(model):
+    config = presets.find(model)
+    if config is None and _is_own(model):
         refuse(
             "is for presets",
             {
@@ -91,7 +92,7 @@ def command(
         trace.answer(model, mode, format, traced)
         return
     refuse("is for a module:factory", traced)
-    config = _model(model)
+    config = config or _from_file(model)
     lengths = () if seq_lens is None else parse_lengths(seq_lens)
     if lengths and seq_len:
         raise QuestionError("--seq-len and --seq-lens contradict each other. Type one of them.")
@@ -134,11 +135,15 @@ def command(
         raise typer.Exit(EXIT_REGRESSED)
 
 
-def _model(name: str) -> ModelConfig:
-    """The model; the reader of config.json is loaded where a person names one."""
-    found = presets.find(name)
-    if found is not None:
-        return found
+def _is_own(name: str) -> bool:
+    """Whether it is a module:factory. What is not asked for is not loaded."""
+    from gptbench import inputs
+
+    return inputs.is_target(name)
+
+
+def _from_file(name: str) -> ModelConfig:
+    """A model that is no preset's name; the reader of config.json is loaded for it alone."""
     from gptbench import models
 
     return models.load(name)

@@ -208,7 +208,16 @@ def _mark_outliers(axes: Axes, timed: Sequence[float], top: float) -> None:
             label = f"{name} outlier"
             axes.plot(x, y, "^", ms=6, mfc=face, mec=SECOND, mew=1, label=label)
     if slow:
-        axes.legend(frameon=False, ncols=2, handletextpad=0.1, loc=(0.62, 1.02))
+        # From the right, with room for a page's font that is wider than the one it is laid out in.
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(0.94, 1.0),
+            borderaxespad=0.2,
+            frameon=False,
+            ncols=2,
+            handletextpad=0.1,
+            columnspacing=1.2,
+        )
 
 
 def _speed_panel(axes: Axes, rates: Sequence[tuple[int, float]], title: str) -> None:

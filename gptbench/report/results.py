@@ -102,7 +102,7 @@ def _ended(rec: Record) -> str:
     why = {
         "converged": "as was asked for",
         "plateau": "more steps no longer help",
-        "budget": "the time was over",
+        "budget": f"the time was over after {len(taken.step_ns)} steps",
         "steps": "more steps are never timed",
     }.get(taken.stop, taken.stop)
     asked = ""
