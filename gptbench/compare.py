@@ -77,7 +77,10 @@ def compare(base: Path, new: Path, rules: Rules) -> Comparison:
             rows.append(_only_base(before[mine], new, _lost(after, before)))
         else:
             found = _matched(before[mine], after[theirs], rules)
-            (rows if isinstance(found, Row) else pairs).append(found)  # type: ignore[arg-type]
+            if isinstance(found, Row):
+                rows.append(found)
+            else:
+                pairs.append(found)
     return Comparison(
         base=str(base),
         new=str(new),

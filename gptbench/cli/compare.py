@@ -16,6 +16,8 @@ from gptbench.cli.options import (
     AttentionChoice,
     AttentionOption,
     BatchSize,
+    Compile,
+    Data,
     DeviceChoice,
     Devices,
     DtypeOption,
@@ -28,6 +30,8 @@ from gptbench.cli.options import (
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
+    Tf32,
+    Where,
 )
 from gptbench.comparison import Comparison
 from gptbench.errors import QuestionError
@@ -102,16 +106,13 @@ def command(
     mode: Mode = ModeChoice.train,
     dtype: DtypeOption = None,
     pure: Pure = False,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
+    tf32: Tf32 = False,
     attention: AttentionOption = AttentionChoice.fused,
     recompute: RecomputeOption = RecomputeChoice.none,
     grad_accum: GradAccum = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
-    ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Run here.")] = DeviceChoice.auto,
+    compile: Compile = False,
+    data: Data = None,
+    device: Where = DeviceChoice.auto,
     gpu: Annotated[
         str | None, typer.Option(metavar="NAME", help="Insist on this GPU, such as a100.")
     ] = None,

@@ -123,6 +123,13 @@ DtypeOption = Annotated[
     str | None,
     typer.Option("--dtype", metavar="DTYPE", help="Multiply in float32, bfloat16 or float16."),
 ]
+Tf32 = Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
+]
+Where = Annotated[DeviceChoice, typer.Option(help="Run here.")]
 RecomputeOption = Annotated[
     RecomputeChoice, typer.Option(help="Run this again in the backward pass.")
 ]

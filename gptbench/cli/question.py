@@ -8,7 +8,6 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,8 @@ from gptbench.cli.options import (
     AttentionOption,
     AutoBatchChoice,
     BatchSize,
+    Compile,
+    Data,
     DeviceChoice,
     Devices,
     DtypeOption,
@@ -32,6 +33,8 @@ from gptbench.cli.options import (
     RecomputeChoice,
     RecomputeOption,
     SeqLen,
+    Tf32,
+    Where,
 )
 from gptbench.question import Question
 
@@ -66,11 +69,11 @@ def typed(
     mode: Mode = ModeChoice.train,
     dtype: DtypeOption = None,
     pure: Pure = False,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Multiply float32 numbers as TF32.")] = False,
+    tf32: Tf32 = False,
     attention: AttentionOption = AttentionChoice.fused,
     recompute: RecomputeOption = RecomputeChoice.none,
     grad_accum: GradAccum = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    compile: Compile = False,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -91,15 +94,12 @@ def typed(
     input_shape: InputShape = None,
     input_dtype: InputDtype = None,
     input: NamedInputs = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Read tokens from FILE (default: Python's own source)."),
-    ] = None,
+    data: Data = None,
     peak: Annotated[
         str | None,
         typer.Option(metavar="RATE", help="State the peak: 125TFLOP/s, or 'none' for no MFU."),
     ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Run here.")] = DeviceChoice.auto,
+    device: Where = DeviceChoice.auto,
     devices: Devices = None,
 ) -> Question:
     """What a person typed."""

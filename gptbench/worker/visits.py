@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gptbench.visit import Held, HoldTask, Visit, VisitTask
-from gptbench.worker import step, text
-from gptbench.worker.clock import Clock, CudaClock, HostClock
+from gptbench.worker import clock, step, text
+from gptbench.worker.clock import Clock
 from gptbench.worker.environment import environment
 
 # What is being done, and the seconds it will take; 0 where nobody knows.
@@ -44,24 +44,24 @@ def hold(task: HoldTask, progress: Progress) -> tuple[Held, Callable[[int], Visi
     feed = cycle(text.batches(task.model, task.workload, task.data, task.seed, device).unbind(0))
     progress("building the model", 0.0)
     run = step.build(task.model, task.workload, device)
-    clock: Clock = CudaClock() if device.type == "cuda" else HostClock()
+    ticking = clock.of(device)
     # What is alive now stays: the collector then has next to nothing to look at between visits.
     gc.collect()
     gc.freeze()
     gc.disable()
-    return Held(environment=environment(device)), visits(run, clock, feed)
+    return Held(environment=environment(device)), visits(run, ticking, feed)
 
 
-def visits(run: step.Step, clock: Clock, feed: Iterator[Tensor]) -> Callable[[int], Visit]:
+def visits(run: step.Step, ticking: Clock, feed: Iterator[Tensor]) -> Callable[[int], Visit]:
     """A function that runs so many steps with nothing between them, and then reads their losses."""
 
     def visit(steps: int) -> Visit:
         losses: list[Tensor] = []
-        clock.start(steps)
+        ticking.start(steps)
         for batch in islice(feed, steps):
             losses.append(run(batch))
-            clock.mark()
-        window = clock.stop()
+            ticking.mark()
+        window = ticking.stop()
         gc.collect()
         return Visit(step_ns=window.step_ns, losses=tuple(float(loss) for loss in losses))
 
