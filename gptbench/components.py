@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class ComponentSums:
     """A part of the step, forward and backward together.
 
     `name` is a layer's for its products, of all layers that have it, and empty for a class, whose
@@ -43,6 +43,11 @@ class Component:
     elementwise_flops: int
     moved_bytes: int | None
     bytes_complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component(ComponentSums):
+    """A part's sums, and what they amount to under the roofs."""
 
     @property
     def all_flops(self) -> int:

@@ -10,7 +10,7 @@ from gptbench.waterfall import Waterfall, published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleTime:
+class ModuleSums:
     """A module and everything beneath it; `path` is '' for the model itself.
 
     Times are of the step without the profiler. What runs again in the backward pass is in
@@ -30,6 +30,11 @@ class ModuleTime:
     bytes_complete: bool = True
     parameter_bytes: int | None = None
     kept_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTime(ModuleSums):
+    """A module's sums, and what they amount to."""
 
     @property
     def ns(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from gptbench.errors import QuestionError, UnavailableError
@@ -28,6 +29,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_all(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write files by their names, each whole or not at all. Raises what `write_whole` raises."""
+    for name, content in files.items():
+        write_whole(folder / name, content)
 
 
 def _umask() -> int:

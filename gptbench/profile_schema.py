@@ -10,8 +10,10 @@ from typing import Any
 
 from gptbench import profiling, schema
 from gptbench.calibration import Shape
+from gptbench.components import ComponentSums
 from gptbench.evidence import Basis
-from gptbench.profiling import PROFILE_SCHEMA_VERSION, Class, Profile, Trial
+from gptbench.module_times import ModuleSums
+from gptbench.profiling import PROFILE_SCHEMA_VERSION, Profile, Trial
 from gptbench.schema import CaveatResult, FlopsResult, Share
 from gptbench.upgrades import Document
 from gptbench.waterfall import Part
@@ -41,24 +43,13 @@ class ProductResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleResult:
+class ModuleResult(ModuleSums):
     """A module with everything beneath it; `path` is '' for the model itself.
 
     `kept_bytes` are what its forward pass keeps for the backward one. `intensity` is of FLOPs of
     both kinds a byte, an upper bound where not `bytes_complete`.
     """
 
-    path: str
-    class_name: str
-    calls: int
-    forward_ns: int
-    backward_ns: int
-    flops: int
-    elementwise_flops: int = 0
-    moved_bytes: int | None
-    bytes_complete: bool = True
-    parameter_bytes: int | None = None
-    kept_bytes: int | None = None
     share: float
     flops_per_s: float | None
     intensity: float | None = None
@@ -66,17 +57,9 @@ class ModuleResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentResult:
+class ComponentResult(ComponentSums):
     """A component under the measured roofs; `bound` is the roof that is nearer, `of_roof` how near."""
 
-    name: str
-    kind: Class
-    calls: int
-    ns: int
-    flops: int
-    elementwise_flops: int
-    moved_bytes: int | None
-    bytes_complete: bool
     share: float
     intensity: float | None
     flops_per_s: float | None

@@ -60,7 +60,8 @@ FLOORS = (
     ("faults", "choices"),
     ("findings",),
     ("published", "meter", "components"),
-    ("module_times", "profile_schema"),
+    ("module_times",),
+    ("profile_schema",),
     ("budget",),
     # What runs in other people's trainings, which have torch anyway.
     ("adapters.batches", "adapters.devices", "adapters.scalars"),

@@ -198,8 +198,8 @@ def test_a_token_that_the_tokenizer_puts_in_front_is_read_first(tmp_path):
     from tokenizers import processors  # noqa: PLC0415
 
     _, vocabulary = theirs(tmp_path, bos_token_id=7)
-    name = vocabulary.library.id_to_token(7)
-    vocabulary.library.post_processor = processors.TemplateProcessing(
+    name = vocabulary.wrapped.id_to_token(7)
+    vocabulary.wrapped.post_processor = processors.TemplateProcessing(
         single=f"{name} $A", special_tokens=[(name, 7)]
     )
     vocabulary.save(tmp_path)

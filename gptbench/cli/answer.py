@@ -4,7 +4,7 @@ What is heavy is imported where it is asked for: a table of FLOPs needs no panda
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,14 @@ def show_results(format: Format, records: Sequence[Any], convention: Any) -> Non
         whose = [str(place) for place, of_one in enumerate(notes, 1) if said in of_one]
         results_named = f" on result {', '.join(whose)} of {len(notes)}" if len(notes) > 1 else ""
         print(f"Note{results_named}: {said}", file=sys.stderr)
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Files by their names, each whole or not at all, and on stderr that they are there."""
+    from gptbench import outputs
+
+    outputs.write_all(folder, files)
+    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)
 
 
 def write_reports(folder: Path, records: Sequence[Any], convention: Any) -> None:

@@ -1,13 +1,12 @@
 """gptbench calibrate."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gptbench import __version__, calibrate, calibrated, documents, outputs
-from gptbench.cli.answer import progress_bar, show
+from gptbench.cli.answer import progress_bar, show, write_files
 from gptbench.cli.options import (
     BatchSize,
     DeviceChoice,
@@ -80,6 +79,4 @@ def _write(folder: Path, found: calibrated.Calibration) -> None:
     drawn = rooflines.of_calibration(found)
     if drawn:
         files["roofline.svg"] = figures.standalone(rooflines.picture(drawn))
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
-    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)
+    write_files(folder, files)

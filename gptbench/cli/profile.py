@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gptbench import documents, module_times, outputs, profile, tries, waterfall
-from gptbench.cli.answer import progress_bar, show
+from gptbench.cli.answer import progress_bar, show, write_files
 from gptbench.cli.options import Format, FormatOption
 from gptbench.cli.question import asking
 from gptbench.errors import QuestionError
@@ -93,6 +93,4 @@ def write(folder: Path, found: Profile, derived: Waterfall) -> None:
         "profile.csv": delimited.table_csv(profiles.tidy(found, derived)),
         "profile.html": page.page(found, derived),
     }
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
-    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)
+    write_files(folder, files)

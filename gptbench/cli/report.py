@@ -169,6 +169,5 @@ def _write_index(
     files = {"report.html": index.page(derived, profiles, convention, folder)}
     if tidy is not None:
         files["result.csv"] = tidy
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
+    outputs.write_all(folder, files)
     print(f"Wrote {' and '.join(files)} in {folder}.", file=sys.stderr)

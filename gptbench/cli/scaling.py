@@ -1,13 +1,12 @@
 """gptbench scaling."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gptbench import documents, outputs
-from gptbench.cli.answer import show
+from gptbench.cli.answer import show, write_files
 from gptbench.cli.options import Devices, Format, FormatOption
 
 
@@ -104,6 +103,4 @@ def _write(folder: Path, found: Any) -> None:
     }
     if found.fit is not None:
         files["scaling.svg"] = figures.standalone(frontiers.frontier(found.fit))
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
-    print(f"Wrote {', '.join(files)} in {folder}.", file=sys.stderr)
+    write_files(folder, files)

@@ -120,8 +120,7 @@ def _write(folder: Path, asked: Spec, outcomes: Sequence[Outcome], counted: Conv
     records = [outcome.record for outcome in outcomes if outcome.record]
     if records:
         files["report.html"] = result.page(records, counted, sweeps.failures(outcomes))
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
+    outputs.write_all(folder, files)
     for stale in {"sweep.parquet", "report.html"} - files.keys():
         (folder / stale).unlink(missing_ok=True)
     _tell(f"Wrote {', '.join(files)} in {folder}.")

@@ -169,6 +169,5 @@ def _write(folder: Path, rec: trainrecord.TrainRecord) -> None:
         "train.html": training.page(rec),
         "loss.svg": figures.standalone(lossplot.curve(rec)),
     }
-    for name, content in files.items():
-        outputs.write_whole(folder / name, content)
+    outputs.write_all(folder, files)
     print(f"Wrote {', '.join(files)} and the model in {folder}.", file=sys.stderr)

@@ -87,7 +87,7 @@ def _opening(found: Tokenizer | None, fields: dict[str, Any]) -> tuple[int, ...]
     """The token that begins a text, where the tokenizer puts one in front of it (Llama's does)."""
     if not isinstance(found, Subwords):
         return ()
-    first: list[int] = found.library.encode("", add_special_tokens=True).ids[:1]
+    first: list[int] = found.wrapped.encode("", add_special_tokens=True).ids[:1]
     return tuple(first) if first and first[0] == fields.get("bos_token_id") else ()
 
 

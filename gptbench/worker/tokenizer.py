@@ -90,23 +90,23 @@ class Subwords:
     """Pieces of words, as a tokenizer of the library makes them; no special token is added."""
 
     def __init__(self, library: Any) -> None:
-        self.library = library
+        self.wrapped = library
 
     @property
     def vocab_size(self) -> int:
-        size: int = self.library.get_vocab_size()
+        size: int = self.wrapped.get_vocab_size()
         return size
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.library.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self.wrapped.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self.library.decode(list(ids), skip_special_tokens=False)
+        text: str = self.wrapped.decode(list(ids), skip_special_tokens=False)
         return text
 
     def save(self, folder: Path) -> None:
-        _write(self.library, folder)
+        _write(self.wrapped, folder)
 
 
 def train(kind: str, texts: Iterable[str], size: int = BPE_SIZE) -> Tokenizer:
