@@ -21,7 +21,7 @@ FAULTS: dict[str, tuple[str, str | None, int, tuple[str, ...]]] = {
     ),
     "a .item() per layer": ("reading", "sync", 8, ()),
     "a float32 product": ("float32_product", "mixed", 8, ()),
-    "a vocabulary of 50257": ("odd_vocabulary", "padding", 2, ()),
+    "a vocabulary of 50257": ("odd_vocabulary", "padding", 8, ()),
     "attention written out": ("written_out", "attention", 8, ()),
 }  # fmt: skip
 

@@ -77,7 +77,7 @@ def compare_harness(rounds: int, steps: int = 8) -> None:
         for i in range(steps):
             run(tokens[i % len(tokens)])
             clock.mark()
-        reported.append(clock.stop().window_ns / 1e9)
+        reported.append(clock.stop().wall_ns / 1e9)
 
     bare(), harness()
     reported.clear()

@@ -139,7 +139,8 @@ def _compile(evidence: Evidence) -> Iterator[Finding]:
 
     Of operators of a module and pass that move memory and follow one another, the largest stays:
     saving = Σ their time · (1 - bytes of the largest / Σ bytes). And between operators the host
-    takes time for as many as vanish: saving = host time · those / all.
+    takes time for as many as vanish: saving = host time · those / all. `in_scores_ns` of it is in
+    attention that is written out, which one kernel would save as well.
     """
     if evidence.profile.workload.compile:
         return
@@ -147,16 +148,15 @@ def _compile(evidence: Evidence) -> Iterator[Finding]:
     for work, ns in evidence.rows(*_FUSIBLE):
         if work.module is not None and work.moved_bytes and work.operator not in _REDUCTIONS:
             groups[work.module, work.direction].append((work, ns))
-    saved, gone, moved = 0.0, 0, 0
+    written = whatif.written_out(evidence.work, evidence.profile.workload)
+    saved, in_scores, gone, moved = 0.0, 0.0, 0, 0
     for group in groups.values():
-        if len(group) < 2:
-            continue
+        others = [row for row in group if not any(whatif.of_scores(row[0], w) for w in written)]
+        saved += _as_one_ns(group)
+        in_scores += _as_one_ns(group) - _as_one_ns(others)
         sizes = [work.moved_bytes or 0 for work, _ in group]
-        largest = max(sizes)
-        saved += sum(ns for _, ns in group) * (1 - largest / sum(sizes))
-        moved += sum(sizes) - largest
-        most = max(work.calls for work, _ in group)
-        gone += sum(work.calls for work, _ in group) - most
+        moved += sum(sizes) - max(sizes)
+        gone += sum(work.calls for work, _ in group) - max(work.calls for work, _ in group)
     calls = sum(work.calls for work in evidence.work)
     if gone and calls:
         host = evidence.part_ns("host", "launch") * gone / calls
@@ -168,7 +168,14 @@ def _compile(evidence: Evidence) -> Iterator[Finding]:
             operators=gone,
             moved_bytes=moved,
             host_ns=round(host),
+            in_scores_ns=round(in_scores),
         )
+
+
+def _as_one_ns(group: list[tuple[Work, int]]) -> float:
+    """What operators that follow one another save where only the largest is left."""
+    sizes = [work.moved_bytes or 0 for work, _ in group]
+    return sum(ns for _, ns in group) * (1 - max(sizes) / sum(sizes)) if sizes else 0.0
 
 
 def _logits(evidence: Evidence) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from gptbench import telemetry, whatif
 from gptbench.config import ModelConfig
 from gptbench.evidence import Evidence, Finding, Saving, by_shape, error_s, scaled, total
-from gptbench.profiling import Work
 
 _READS = "aten::_local_scalar_dense"
 
@@ -85,7 +84,7 @@ def _mixed(evidence: Evidence) -> Iterator[Finding]:
     workload = evidence.profile.workload
     if workload.dtype == "float32":
         return
-    found: list[tuple[Work, int, Saving]] = []
+    found = []
     for work, dtype, ns in evidence.products():
         assert work.product is not None
         before = evidence.alone(work.product, dtype)
@@ -124,9 +123,7 @@ def _attention(evidence: Evidence) -> Iterator[Finding]:
         places.append(one.module or "")
         fused_ns += one.calls * kernel.median_s * 1e9
         error_ns += one.calls * error_s(kernel) * 1e9
-        written_ns += sum(
-            ns for w, ns in evidence.waterfall.rows if w.module == one.module and _of_scores(w, one)
-        )
+        written_ns += sum(ns for w, ns in evidence.waterfall.rows if whatif.of_scores(w, one))
     saved = Saving(written_ns - fused_ns, error_ns)
     if places and saved.sure:
         preset = isinstance(profile.model, ModelConfig) and not profile.model.attention_sinks
@@ -141,19 +138,6 @@ def _attention(evidence: Evidence) -> Iterator[Finding]:
             written_ns=written_ns,
             fused_ns=round(fused_ns),
         )
-
-
-def _of_scores(work: Work, one: whatif.WrittenOut) -> bool:
-    """Whether the operator reads and writes the scores, which the kernel never does."""
-    if work.direction == "recompute":
-        return False
-    if work.kind == "gemm":
-        return work.product is not None and work.product.batch > 1
-    if work.kind == "softmax":
-        return True
-    if work.kind not in ("elementwise", "copy", "activation") or not work.moved_bytes:
-        return False
-    return work.moved_bytes >= 2 * work.calls * one.scores_bytes
 
 
 def _odd_sizes(evidence: Evidence) -> Iterator[Finding]:

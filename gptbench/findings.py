@@ -3,6 +3,8 @@
 A finding that would save less than LEAST of the step is left out. One whose cost this device cannot
 show is not: it stands in front of all that would save less than UNSEEN of the step, and where a
 module reads numbers on its way, which breaks the one graph of compiled code, in front of compiling.
+What compiling would save in attention that is written out does not raise it above the advice to
+write it as one kernel, which saves that too, for nothing.
 """
 
 from dataclasses import replace
@@ -26,8 +28,8 @@ def ranked(profile: Profile, waterfall: Waterfall) -> tuple[Finding, ...]:
         for finding in (*faults.of(evidence), *choices.of(evidence))
         if finding.share >= LEAST or finding.unseen
     ]
-    compiled = max((one.share for one in found if one.key == "compile"), default=0.0)
-    return tuple(sorted(found, key=lambda one: _rank(one, compiled)))
+    by_key = {finding.key: finding for finding in found}
+    return tuple(sorted(found, key=lambda one: _rank(one, by_key)))
 
 
 def change(finding: Finding) -> str:
@@ -38,12 +40,15 @@ def change(finding: Finding) -> str:
     )
 
 
-def _rank(finding: Finding, compiled: float) -> tuple[bool, float, bool]:
+def _rank(finding: Finding, by_key: dict[str, Finding]) -> tuple[bool, float, bool]:
     """Refuted last, most gain first; what is unseen before what it counts as much as."""
     refuted = finding.trial is not None and finding.trial.verdict == "refuted"
     gain = finding.share
+    if finding.key == "compile" and "attention" in by_key:
+        gain *= 1 - float(finding.values["in_scores_ns"]) / finding.saving_ns
     if finding.unseen:
-        gain = max(gain, UNSEEN, compiled if finding.values["modules"] else 0.0)
+        breaks_graph = "compile" in by_key and finding.values["modules"]
+        gain = max(gain, UNSEEN, by_key["compile"].share if breaks_graph else 0.0)
     return refuted, -gain, not finding.unseen
 
 

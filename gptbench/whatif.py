@@ -132,6 +132,19 @@ def written_out(work: Sequence[Work], workload: Workload) -> tuple[WrittenOut, .
     return tuple(found)
 
 
+def of_scores(work: Work, one: WrittenOut) -> bool:
+    """Whether the operator reads and writes the scores, which the kernel never does."""
+    if work.module != one.module or work.direction == "recompute":
+        return False
+    if work.kind == "gemm":
+        return work.product is not None and work.product.batch > 1
+    if work.kind == "softmax":
+        return True
+    if work.kind not in ("elementwise", "copy", "activation") or not work.moved_bytes:
+        return False
+    return work.moved_bytes >= 2 * work.calls * one.scores_bytes
+
+
 def _follows(scores: Work, values: Work) -> bool:
     """Whether the one product's result may be what the other weighs its values by."""
     s, v = scores.product, values.product
