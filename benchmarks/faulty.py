@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-BATCH, SEQ_LEN = 8, 256
+BATCH, SEQ_LEN, LONGEST = 8, 256, 1024
 D_MODEL, N_HEADS, N_LAYERS, VOCAB_SIZE = 512, 8, 2, 512
 
 # What reading a file or a network may cost a batch.
@@ -91,7 +91,7 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocab_size, D_MODEL)
-        self.positions = nn.Embedding(SEQ_LEN, D_MODEL)
+        self.positions = nn.Embedding(LONGEST, D_MODEL)
         self.blocks = nn.Sequential(*(block(attention) for _ in range(N_LAYERS)))
         self.norm = nn.LayerNorm(D_MODEL)
         self.head = nn.Linear(D_MODEL, vocab_size, bias=False)

@@ -13,7 +13,7 @@ from turns import in_turns
 from gptbench import presets
 from gptbench.config import ModelConfig
 from gptbench.generation import Sampling
-from gptbench.worker import continuation
+from gptbench.worker import continuation, onednn
 from gptbench.worker.continuation import Continuation
 from gptbench.worker.model import GPT
 
@@ -32,7 +32,9 @@ def random_model(config: ModelConfig, context: int) -> GPT:
     """Random weights: what a token costs does not depend on them. Room for the whole text."""
     torch.manual_seed(1)
     rows = {"position_rows": context} if config.positions == "learned" else {}
-    return GPT(replace(config, n_ctx=context, **rows)).eval()
+    model = GPT(replace(config, n_ctx=context, **rows)).eval()
+    onednn.reading(model)
+    return model
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """The model beside transformers' GPT-2, and the harness beside a bare loop, in turns.
 
-python benchmarks/training.py [--model gpt2-small] [--seq-len 256] [--rounds 8]
+python benchmarks/training.py [--model gpt2-small] [--seq-len 1024] [--rounds 5]
 """
 
 import argparse
@@ -94,8 +94,8 @@ def compare_harness(rounds: int, steps: int = 8) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="gpt2-small")
-    parser.add_argument("--seq-len", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seq-len", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     work = Workload(batch_size=1, seq_len=options.seq_len)
     verdict = compare_models(presets.load(options.model), work, options.rounds)

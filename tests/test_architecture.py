@@ -98,6 +98,7 @@ FLOORS = (
         "worker.weights",
         "worker.sampling",
         "worker.packed_cache",
+        "worker.onednn",
         "worker.transcript",
         "worker.sources",
     ),

@@ -9,14 +9,26 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import scalings
+import trainings
+from test_index import HERE, HISTORY, PROFILED
 
 import calibrations
 import comparisons
 import profiles
 import records
 from gptbench import waterfall
+from gptbench.conventions import EXACT
 from gptbench.report import delimited, results
-from gptbench.report.pages import calibration, comparison, profile, result
+from gptbench.report.pages import (
+    calibration,
+    comparison,
+    index,
+    profile,
+    result,
+    scaling,
+    training,
+)
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
 axe_core = pytest.importorskip("axe_playwright_python.base", reason="carries axe-core")
@@ -35,6 +47,9 @@ PAGES = {
     "calibration": lambda: calibration.page(calibrations.found(), "0.1.0"),
     "comparison": lambda: comparison.page(comparisons.in_turns(), "gptbench compare", "0.1.0"),
     "comparisons": lambda: comparison.page(comparisons.several(), "gptbench compare", "0.1.0"),
+    "index": lambda: index.page(HISTORY, PROFILED, EXACT, HERE),
+    "training": lambda: training.page(trainings.learned(records.ON_CPU)),
+    "scaling": lambda: scaling.page(scalings.answered()),
 }
 
 WIDTHS = (320, 768, 1280)

@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from scalings import answered
 from test_index import HISTORY
-from test_scaling_fit import made
 from trainings import learned
 
 import calibrations as calibrated
@@ -13,8 +13,7 @@ import comparisons as compared
 import gptbench
 import profiles as profiled
 import records
-from gptbench import budget, question, scaling_fit, waterfall
-from gptbench.budget import Answer, Question
+from gptbench import question, waterfall
 from gptbench.grid import Point
 from gptbench.report import (
     calibrations,
@@ -36,10 +35,7 @@ CLI = Path(gptbench.__file__).parent / "cli"
 @pytest.fixture(scope="module")
 def scaling_tables():
     """A budget, a fit and its runs, as scaling.csv has them."""
-    divided = budget.answer(Question(flops="1e21"))
-    fit = scaling_fit.fit(made(), resamples=2)
-    answer = Answer(budget=divided.budget, divisions=divided.divisions, fit=fit, unfinished=())
-    found = scalings.tables(answer)
+    found = scalings.tables(answered())
     return dict(zip(("a budget", "a fit", "the runs of a fit"), found, strict=True))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gptbench import presets
 from gptbench.config import ModelConfig
 from gptbench.generation import Sampling
-from gptbench.worker import continuation
+from gptbench.worker import continuation, onednn
 from gptbench.worker.continuation import Continuation
 from gptbench.worker.model import GPT
 
@@ -96,6 +96,23 @@ def test_the_fused_kernel_writes_the_same_as_attention_written_out():
     fused, math = (built(MODELS["learned"], attention) for attention in ("fused", "math"))
     prompts = prompts_of(fused.config, [5])
     assert written(fused, prompts) == written(math, prompts)
+
+
+def test_layers_by_onednn_have_the_logits_and_the_text_of_the_model():
+    model = built(MODELS["learned"])
+    prompts = prompts_of(model.config, [5])
+    logits, text = model(torch.tensor(prompts)), written(model, prompts)
+    onednn.reading(model)
+    assert isinstance(model.blocks[0].mlp.up, onednn.OneDNNLinear)
+    assert torch.allclose(model(torch.tensor(prompts)), logits, rtol=1e-4, atol=1e-4)
+    assert written(model, prompts) == text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_layers_of_other_formats_stay_as_they_are(dtype):
+    model = built(MODELS["learned"]).to(dtype)
+    onednn.reading(model)
+    assert type(model.unembed) is torch.nn.Linear
 
 
 def test_other_seeds_write_other_tokens():

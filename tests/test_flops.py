@@ -284,7 +284,9 @@ PARAMETERS = {
     "gpt-from-scratch-large": 838_359_040,
     "gpt-from-scratch-xl": 1_638_022_400,
     "gptfromscratch-rope": 29_536,
-    # with a pencil, from the shapes in their sources
+    # with a pencil, from the shapes in their sources: of nanogpt-cpu, nanoGPT prints 0.80M without
+    # its 64 positions
+    "nanogpt-cpu": 4 * (12 * 128**2 + 2 * 128) + 128 + (65 + 64) * 128,
     "scratchgpt": scratchgpt_by_hand(),
     "scala3gpt": scala3gpt_by_hand(),
     # "total params" of the model cards of EleutherAI/pythia-*, and that of gpt-neox-20b

@@ -315,13 +315,16 @@ def test_a_loss_rises_when_its_last_few_are_half_a_nat_over_its_best(train_losse
     assert rising(train_losses) is risen
 
 
-def test_a_model_whose_loss_rises_is_not_kept_between_looks(task_of, tmp_path, monkeypatch):
-    """As if each step took a minute: what was kept at the last look stays."""
+@pytest.mark.parametrize("killed_at", [8, 12])
+def test_a_model_whose_loss_rises_is_kept_neither_between_looks_nor_at_one(
+    killed_at, task_of, tmp_path, monkeypatch
+):
+    """As if each step took a minute: what was kept at the look at step 5 stays."""
     monkeypatch.setattr(train, "KEEP_S", 0.0)
     monkeypatch.setattr(train, "RUN_S", 0.0)
     monkeypatch.setattr(train, "rising", lambda losses: len(losses) > 5)
     with pytest.raises(Killed):
-        train.train(task_of(checkpoint=str(tmp_path / "a")), killed_after(8))
+        train.train(task_of(checkpoint=str(tmp_path / "a")), killed_after(killed_at))
     assert checkpoint.load_state(tmp_path / "a").facts["history"]["step"] == 5
 
 
@@ -403,25 +406,22 @@ def test_ctrl_c_ends_with_130_and_keeps_the_model(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_model_learns_the_libraries_own_text(tmp_path):
-    """4 layers of 128 read docstrings and code: under 2.2 nats a character in 400 steps.
+def test_a_small_model_learns_shakespeare():
+    """nanoGPT's README: a validation loss of 1.88 on a laptop; guessing is 4.17, ln 65.
 
-    Guessing is 4.6; single characters by their frequency are 3.3.
+    The setting is that of reports/cpu-2-cores/shakespeare, which says how long it takes.
     """
-    text = tmp_path / "library.txt"
-    library = Path(json.__file__).parent
-    text.write_text("".join(p.read_text("utf-8") for p in sorted(library.parent.glob("a*.py"))))
-    preset = tmp_path / "small.toml"
-    preset.write_text(
-        "[small]\nn_layers = 4\nd_model = 128\nn_heads = 4\nn_ctx = 64\nvocab_size = 100\n"
-    )
-    words = (sys.executable, "-m", "gptbench", "train", str(preset), "--data", str(text))
-    options = ("--steps", "400", "-b", "32", "--dropout", "0", "--peak", "none", "--device", "cpu")
+    shakespeare = Path(__file__).with_name("data") / "tinyshakespeare.txt"
+    words = (sys.executable, "-m", "gptbench", "train", "nanogpt-cpu", "--data", str(shakespeare))
+    options = ("--steps", "3000", "--dropout", "0", "--eval-every", "500", "--peak", "none")
     done = subprocess.run(
-        [*words, *options, "--format", "json"], capture_output=True, text=True, check=False
+        [*words, *options, "--device", "cpu", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["result"]["last"]["validation_loss"] < 2.2
+    assert json.loads(done.stdout)["result"]["last"]["validation_loss"] < 1.9
 
 
 # -- one update --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from gptbench.units import parse_seconds
 from gptbench.waterfall import Waterfall
 
 
-@asking
+@partial(asking, refused=("precision", "time"))
 def command(
     question: Question,
     depth: Annotated[

@@ -4,11 +4,12 @@ A command decorated with `asking` has these options in front of its own, and is 
 Question that they are.
 """
 
+import copy
 import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -132,17 +133,29 @@ def typed(
     )
 
 
-def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of a Question, which is its first argument, before its own."""
+def asking(command: Callable[..., None], refused: tuple[str, ...] = ()) -> Callable[..., None]:
+    """The command with the options of a Question, which is its first argument, before its own.
+
+    Options that it refuses are not in its help: typed all the same, it says why.
+    """
 
     def asked(**words: Any) -> None:
         command(typed(**{name: words.pop(name) for name in shared}), **words)
 
     shared = inspect.signature(typed).parameters
     own = list(inspect.signature(command).parameters.values())[1:]
-    every = [*shared.values(), *own]
+    offered = [_hidden(p) if p.name in refused else p for p in shared.values()]
+    every = [*offered, *own]
     asked.__doc__ = command.__doc__
     # typer reads the one for the defaults, and the other for the types.
     asked.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     asked.__annotations__ = {p.name: p.annotation for p in every}
     return asked
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The option, in no help."""
+    type_, option = get_args(parameter.annotation)
+    option = copy.copy(option)
+    option.hidden = True
+    return parameter.replace(annotation=Annotated[type_, option])

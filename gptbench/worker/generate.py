@@ -8,7 +8,7 @@ import torch
 
 from gptbench.errors import QuestionError
 from gptbench.generation import Generated, GenerateTask, Piece, Written
-from gptbench.worker import continuation, detect, pretrained
+from gptbench.worker import continuation, detect, onednn, pretrained
 from gptbench.worker.continuation import Continuation
 from gptbench.worker.pretrained import Pretrained
 from gptbench.worker.tokenizer import Tokenizer
@@ -30,6 +30,7 @@ def generate(task: GenerateTask, progress: Progress) -> Generator[Piece, None, G
     began = time.perf_counter()
     dtype = getattr(torch, task.dtype)
     loaded = pretrained.load(Path(task.checkpoint), device, dtype, task.attention)
+    onednn.reading(loaded.model)
     texts = _texts(task, loaded)
     load_s = time.perf_counter() - began
 

@@ -2,7 +2,7 @@
 
     every step:         update the weights                      (update.py, loader.py)
     now and then:       look at the loss on unseen text         (evaluate.py)
-    after each look:    keep the model and where it stands      (checkpoint.py, resume.py)
+    after each look:    keep the model, unless its loss rises   (checkpoint.py, resume.py)
 
 Steps come in runs with nothing between them. After a run the device is waited for, and the losses
 are read.
@@ -61,7 +61,9 @@ def train(task: TrainTask, progress: Progress) -> Trained:
         while (stop := ended(learner)) is None:
             run_until(next_look(learner), learner, loader, progress)
             look(learner)
-            keep(learner)
+            # What diverges is known for certain later, and must not have replaced what was good.
+            if ended(learner) or not rising(history.losses):
+                keep(learner)
     return answer(learner, stop, peak.read().memory_bytes)
 
 
