@@ -50,9 +50,11 @@ class CorpusTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """A text as tokens in a folder, those for training first; `key` says which text and tokenizer."""
+    """A text as tokens, those for training first; `key` says which text and tokenizer.
 
-    folder: str
+    They are in the folder of that name beneath the cache of tokens.
+    """
+
     key: str
     vocab_size: int
     train_tokens: int

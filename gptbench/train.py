@@ -68,6 +68,7 @@ def run(asked: TrainQuestion, progress: Progress) -> TrainRecord:
         model=model,
         workload=work,
         corpus=text,
+        token_cache=_token_cache(),
         recipe=recipe,
         device=ready.used.kind,
         eval_every=asked.eval_every or max(1, asked.steps // LOOKS),
@@ -172,6 +173,11 @@ def _heard(question: Question) -> tuple[Asked, ModelConfig]:
     raise QuestionError("only presets are trained. Type a MODEL that 'gptbench presets' has.")
 
 
+def _token_cache() -> str:
+    """Where the tokens of every text are kept."""
+    return str(cache.folder() / "tokens")
+
+
 def _corpus(asked: TrainQuestion, source: Source, model: ModelConfig, progress: Progress) -> Corpus:
     """The text as tokens. Raises QuestionError where they are fewer than a sequence needs."""
     kind, size = parse_tokenizer(asked.tokenizer)
@@ -180,7 +186,7 @@ def _corpus(asked: TrainQuestion, source: Source, model: ModelConfig, progress: 
         tokenizer=kind,
         tokenizer_size=size,
         seed=asked.seed,
-        cache=str(cache.folder() / "tokens"),
+        cache=_token_cache(),
     )
     text = runner.corpus(task, progress)
     needed = (asked.question.seq_len or model.n_ctx) + 1

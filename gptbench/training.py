@@ -32,6 +32,7 @@ class Recipe:
 class TrainTask:
     """Asks a worker to train a model, and to keep it in the folder `checkpoint` as it goes.
 
+    The tokens of the `corpus` are beneath the folder `token_cache`.
     The validation loss is that of at most `eval_batches` batches, always the same. Training ends
     early where it is down to `target_loss`, or after `time_s` seconds. `resume` goes on from the
     checkpoint. `exercises` lines of arithmetic are solved before and after. A step's tokens cost
@@ -41,6 +42,7 @@ class TrainTask:
     model: ModelConfig
     workload: Workload
     corpus: Corpus
+    token_cache: str
     recipe: Recipe
     device: Kind
     eval_every: int

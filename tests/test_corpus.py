@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +39,8 @@ def file(tmp_path):
 @pytest.mark.parametrize(("kind", "size"), [("char", 0), ("byte", 0), ("bpe", 300)])
 def test_the_tokens_are_those_of_the_text(kind, size, file, tmp_path):
     found = made(file, tmp_path, kind, size)
-    train, validation = corpus.read(found)
-    words = tokenizer.read(Path(found.folder))
+    train, validation = corpus.read(tmp_path / "cache", found)
+    words = tokenizer.read(tmp_path / "cache" / found.key)
     assert words.decode([*train, *validation]) == TEXT
     assert words.vocab_size == found.vocab_size
 
@@ -54,9 +53,9 @@ def test_the_last_tenth_is_kept_for_validation(file, tmp_path):
 
 def test_a_text_is_turned_into_tokens_once(file, tmp_path):
     first = made(file, tmp_path)
-    before = (Path(first.folder) / "tokens.bin").stat().st_mtime_ns
+    before = (tmp_path / "cache" / first.key / "tokens.bin").stat().st_mtime_ns
     assert made(file, tmp_path) == first
-    assert (Path(first.folder) / "tokens.bin").stat().st_mtime_ns == before
+    assert (tmp_path / "cache" / first.key / "tokens.bin").stat().st_mtime_ns == before
 
 
 def test_another_text_and_another_tokenizer_are_other_tokens(file, tmp_path):
@@ -68,12 +67,12 @@ def test_another_text_and_another_tokenizer_are_other_tokens(file, tmp_path):
 
 def test_small_vocabularies_have_ids_of_two_bytes(file, tmp_path):
     found = made(file, tmp_path)
-    assert (Path(found.folder) / "tokens.bin").stat().st_size == 2 * len(TEXT)
+    assert (tmp_path / "cache" / found.key / "tokens.bin").stat().st_size == 2 * len(TEXT)
 
 
 def test_nothing_is_left_of_making_tokens(file, tmp_path):
     found = made(file, tmp_path)
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [Path(found.folder).name]
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [found.key]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +81,12 @@ def test_nothing_is_left_of_making_tokens(file, tmp_path):
 )
 def test_tokens_that_are_not_whole_are_made_again(name, content, file, tmp_path):
     first = made(file, tmp_path)
-    whole = (Path(first.folder) / name).read_bytes()
-    (Path(first.folder) / name).unlink()
+    whole = (tmp_path / "cache" / first.key / name).read_bytes()
+    (tmp_path / "cache" / first.key / name).unlink()
     if content is not None:
-        (Path(first.folder) / name).write_bytes(content)
+        (tmp_path / "cache" / first.key / name).write_bytes(content)
     assert made(file, tmp_path) == first
-    assert (Path(first.folder) / name).read_bytes() == whole
+    assert (tmp_path / "cache" / first.key / name).read_bytes() == whole
 
 
 def test_what_a_process_that_is_dead_has_half_made_is_removed(file, tmp_path):
@@ -348,5 +347,5 @@ def test_fewer_stretches_are_spread_over_all_of_the_text():
 
 def test_the_facts_beside_the_tokens_say_how_many_there_are(file, tmp_path):
     found = made(file, tmp_path)
-    facts = json.loads((Path(found.folder) / "corpus.json").read_text())
+    facts = json.loads((tmp_path / "cache" / found.key / "corpus.json").read_text())
     assert facts["train_tokens"] == found.train_tokens

@@ -56,6 +56,7 @@ def task_of(tmp_path_factory):
             model=model,
             workload=replace(WORK, **(work or {})),
             corpus=text,
+            token_cache=str(cache),
             recipe=replace(RECIPE, **(recipe or {})),
             device="cpu",
             eval_every=5,

@@ -31,9 +31,7 @@ def learned(measured):
         device=measured.device,
         data="text.txt",
         tokenizer="char",
-        corpus=Corpus(
-            folder="/tokens", key="ab", vocab_size=32, train_tokens=3296, validation_tokens=400
-        ),
+        corpus=Corpus(key="ab", vocab_size=32, train_tokens=3296, validation_tokens=400),
         recipe=Recipe(
             steps=103,
             learning_rate=1e-3,

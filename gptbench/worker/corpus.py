@@ -51,27 +51,27 @@ def corpus(task: CorpusTask, progress: Progress) -> Corpus:
     made_of = f"{FORMAT} {task.tokenizer} {task.tokenizer_size} {text.key}"
     key = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     folder = Path(task.cache) / key
-    found = _found(folder, key)
+    found = _found(folder)
     if found is None:
         _make(folder, text, task, progress)
-        found = _found(folder, key)
+        found = _found(folder)
     if found is None:
         raise UnavailableError(f"the tokens in '{folder}' are not whole. Remove that folder.")
     return found
 
 
-def read(found: Corpus) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def read(cache: Path, found: Corpus) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Ids for training and for validation, mapped into memory."""
-    path = Path(found.folder) / TOKENS
+    path = cache / found.key / TOKENS
     ids = np.memmap(path, dtype=_dtype(found.vocab_size), mode="r")
     return ids[: found.train_tokens], ids[found.train_tokens :]
 
 
-def _found(folder: Path, key: str) -> Corpus | None:
+def _found(folder: Path) -> Corpus | None:
     """The corpus of a folder, None where it is not whole."""
     try:
         facts = json.loads((folder / FACTS).read_bytes())
-        found = from_builtins({"folder": str(folder), "key": key, **facts}, Corpus)
+        found = from_builtins({"key": folder.name, **facts}, Corpus)
         size = (folder / TOKENS).stat().st_size
     except (OSError, TypeError, ValueError):
         return None
@@ -115,11 +115,11 @@ def _make(folder: Path, text: Text, task: CorpusTask, progress: Progress) -> Non
             counts = _write(fresh / TOKENS, text, made)
             facts = {"vocab_size": made.vocab_size, **counts}
             (fresh / FACTS).write_text(dump_json(facts), encoding="utf-8")
-            if _found(folder, folder.name) is None:
+            if _found(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 fresh.rename(folder)
     except OSError as error:
-        if _found(folder, folder.name) is None:
+        if _found(folder) is None:
             raise UnavailableError(f"cannot write the tokens: {error}.") from error
 
 

@@ -57,8 +57,8 @@ def prepared(task: TrainTask, device: torch.device) -> Learner:
     if task.resume:
         history = _gone_on(task, model, optimizer, scaler, device)
     run: nn.Module = torch.compile(model) if work.compile else model  # type: ignore[assignment]
-    words = tokenizer.read(Path(task.corpus.folder))
-    _, unseen = corpus.read(task.corpus)
+    words = tokenizer.read(Path(task.token_cache, task.corpus.key))
+    _, unseen = corpus.read(Path(task.token_cache), task.corpus)
     most = task.eval_batches * work.batch_size
     return Learner(
         task=task,

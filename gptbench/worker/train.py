@@ -69,13 +69,13 @@ def train(task: TrainTask, progress: Progress) -> Trained:
 
 def loader_of(learner: Learner) -> Loader:
     """The batches of the steps that are still to come."""
-    ids, _ = corpus.read(learner.task.corpus)
-    work = learner.task.workload
+    task, work = learner.task, learner.task.workload
+    ids, _ = corpus.read(Path(task.token_cache), task.corpus)
     return Loader(
         ids,
         rows=work.grad_accum * work.batch_size,
         length=work.seq_len + 1,
-        seed=learner.task.recipe.seed,
+        seed=task.recipe.seed,
         first=learner.history.step,
         device=learner.device,
     )
