@@ -10,18 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from gptbench import device, metrics, profiling, record, shelf, stored
+from gptbench import device, metrics, profiling, record, shelf, stored, trainrecord
 from gptbench.device import Device
 from gptbench.errors import QuestionError
 from gptbench.profiling import Profile
 from gptbench.record import Record
+from gptbench.trainrecord import TrainRecord
 from gptbench.upgrades import Document
 
 Kept_co = TypeVar("Kept_co", covariant=True)
-Judged = TypeVar("Judged", Record, Profile)
+Judged = TypeVar("Judged", Record, Profile, TrainRecord)
+
+# What a file may hold.
+Kept = Record | Profile | TrainRecord
 
 # What `--out` calls them. Under another name a file is one of them only if it says so.
-RESULT, PROFILE = "result.json", "profile.json"
+RESULT, PROFILE, TRAINING = "result.json", "profile.json", trainrecord.FILE
 _MARK = b'"schema_version"'
 
 
@@ -53,6 +57,7 @@ class Archive:
 
     records: tuple[Filed[Record], ...]
     profiles: tuple[Filed[Profile], ...]
+    trainings: tuple[Filed[TrainRecord], ...]
     lost: tuple[Lost, ...]
     walked: bool
 
@@ -64,7 +69,7 @@ def gathered(paths: Sequence[Path]) -> Archive:
     any result.
     """
     rows = device.table()
-    found: dict[str, Filed[Record | Profile]] = {}
+    found: dict[str, Filed[Kept]] = {}
     lost: list[Lost] = []
     walked = False
     for path in paths:
@@ -81,48 +86,55 @@ def gathered(paths: Sequence[Path]) -> Archive:
         # A file that is named twice is one result.
         found |= {os.path.abspath(one.path): one for one in kept}  # noqa: PTH100 - links are kept
     return Archive(
-        records=tuple(
-            Filed(name=one.name, path=one.path, value=one.value)
-            for one in found.values()
-            if isinstance(one.value, Record)
-        ),
-        profiles=tuple(
-            Filed(name=one.name, path=one.path, value=one.value)
-            for one in found.values()
-            if isinstance(one.value, Profile)
-        ),
+        records=_those(Record, found.values()),
+        profiles=_those(Profile, found.values()),
+        trainings=_those(TrainRecord, found.values()),
         lost=tuple(lost),
         walked=walked,
     )
 
 
-def read(path: Path, rows: Iterable[Device]) -> Record | Profile:
-    """The result or profile in a file, by the peaks of the table's rows.
+def _those(kind: type[Judged], found: Iterable[Filed[Kept]]) -> tuple[Filed[Judged], ...]:
+    """The files that hold something of a kind."""
+    return tuple(
+        Filed(name=one.name, path=one.path, value=one.value)
+        for one in found
+        if isinstance(one.value, kind)
+    )
+
+
+def read(path: Path, rows: Iterable[Device]) -> Kept:
+    """The result, profile or training in a file, by the peaks of the table's rows.
 
     Raises QuestionError that says what is wrong with it.
     """
     return _valued(stored.document(path), path, rows)
 
 
-def _valued(document: Document, path: Path, rows: Iterable[Device]) -> Record | Profile:
+def _valued(document: Document, path: Path, rows: Iterable[Device]) -> Kept:
     kind = kind_of(document)
     if kind is Record:
         return _current(record.of(document, path, Record), rows)
     if kind is Profile:
         return _current(profiling.of(document, path, Profile), rows)
-    raise QuestionError(f"'{path}' is of gptbench, but holds neither a result nor a profile.")
+    if kind is TrainRecord:
+        return _current(trainrecord.of(document, path), rows)
+    raise QuestionError(
+        f"'{path}' is of gptbench, but holds no result, no profile and no training."
+    )
 
 
-def kind_of(document: Document) -> type[Record] | type[Profile] | None:
-    """What a document is of: the raw times of a result, or those of a profile."""
-    if "profiled" in document:
-        return Profile
-    return Record if "measurement" in document else None
+def kind_of(document: Document) -> type[Kept] | None:
+    """What a document is of: the raw times of a result or of a profile, or a training."""
+    kinds: dict[str, type[Kept]] = {
+        "profiled": Profile,
+        "trained": TrainRecord,
+        "measurement": Record,
+    }
+    return next((kind for key, kind in kinds.items() if key in document), None)
 
 
-def under(
-    folder: Path, rows: Iterable[Device], within: str = ""
-) -> Iterator[Filed[Record | Profile] | Lost]:
+def under(folder: Path, rows: Iterable[Device], within: str = "") -> Iterator[Filed[Kept] | Lost]:
     """What a folder holds at any depth, but for what is hidden, by the peaks of the table's rows.
 
     Names are as seen from the folder, and `within` before them.
@@ -144,9 +156,7 @@ def _named(path: Path, folder: Path, within: str) -> str:
     return (Path(within) / path.relative_to(folder)).as_posix()
 
 
-def _looked_at(
-    path: Path, name: str, rows: Iterable[Device]
-) -> Filed[Record | Profile] | Lost | None:
+def _looked_at(path: Path, name: str, rows: Iterable[Device]) -> Filed[Kept] | Lost | None:
     """A file's result, why it has none, or None where it is something else."""
     try:
         found = _claimed(path)
@@ -165,7 +175,7 @@ def _unreadable(name: str, path: Path, error: QuestionError) -> Lost:
 
 def _claimed(path: Path) -> Document | None:
     """The document of a file that is a result by its name or by what it says; else None."""
-    if path.name in {RESULT, PROFILE}:
+    if path.name in {RESULT, PROFILE, TRAINING}:
         return stored.document(path)
     text = stored.content(path)
     if _MARK not in text:
@@ -193,8 +203,8 @@ def _failures(here: Path, folder: Path, within: str) -> Iterator[Lost]:
 def _nothing_under(folder: Path, gone: Sequence[Lost]) -> str:
     if not gone:
         return (
-            f"there is no result under '{folder}'. Type a result.json or profile.json, or a folder "
-            "that holds some."
+            f"there is no result under '{folder}'. Type a result.json, profile.json or train.json, "
+            "or a folder that holds some."
         )
     return (
         f"there is no result under '{folder}': {len(gone)} files have none. The first, "

@@ -29,6 +29,7 @@ from gptbench.comparison import Comparison, Control, Row, Side
 from gptbench.device import Device
 from gptbench.errors import NotComparableError, QuestionError, UnknownSchemaError
 from gptbench.estimates import Estimate
+from gptbench.profiling import Profile
 from gptbench.record import Record
 from gptbench.units import percent
 
@@ -143,7 +144,8 @@ def _placed(path: Path) -> Iterator[tuple[str, Record]]:
 def _read(file: Path, rows: Iterable[Device]) -> Record:
     found = archive.read(file, rows)
     if not isinstance(found, Record):
-        raise QuestionError(f"'{file}' is a profile. Type the result.json of a run, or its folder.")
+        what = "profile" if isinstance(found, Profile) else "training"
+        raise QuestionError(f"'{file}' is a {what}. Type the result.json of a run, or its folder.")
     return found
 
 

@@ -15,7 +15,9 @@ from gptbench.conventions import Convention
 from gptbench.errors import QuestionError
 from gptbench.levels import Level
 from gptbench.metrics import Metrics
+from gptbench.profiling import Profile
 from gptbench.record import Record
+from gptbench.trainrecord import TrainRecord
 
 # Commits are told by as many digits as tell them apart.
 _DIGITS = 12
@@ -69,9 +71,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The series of an archive, those measured first before; `lost` has what has no time."""
+    """The series of an archive, those measured first before; `lost` has what has no time.
+
+    Beside them stand what is of one time only: profiles and trainings.
+    """
 
     series: tuple[Series, ...]
+    profiles: tuple[Filed[Profile], ...]
+    trainings: tuple[Filed[TrainRecord], ...]
     lost: tuple[Lost, ...]
 
     @property
@@ -96,7 +103,12 @@ def derive(found: Archive, convention: Convention) -> History:
     by_benchmark: dict[object, list[Point]] = {}
     for point in sorted(points, key=lambda p: (p.moment, p.filed.name)):
         by_benchmark.setdefault(_benchmark(point.record), []).append(point)
-    return History(series=tuple(map(_series, by_benchmark.values())), lost=tuple(lost))
+    return History(
+        series=tuple(map(_series, by_benchmark.values())),
+        profiles=found.profiles,
+        trainings=found.trainings,
+        lost=tuple(lost),
+    )
 
 
 def _moment(filed: Filed[Record]) -> datetime:

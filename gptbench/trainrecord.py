@@ -118,7 +118,15 @@ def read(path: Path) -> TrainRecord:
     found = stored.document(path)
     if "trained" not in found:
         raise QuestionError(f"'{path}' is no record of a training.")
-    return stored.value(found, path, TrainRecord, _upgraded)
+    return of(found, path)
+
+
+def of(document: Document, path: Path) -> TrainRecord:
+    """The record that a file's document holds.
+
+    Raises QuestionError that names the file and what is wrong, UnknownSchemaError if its version.
+    """
+    return stored.value(document, path, TrainRecord, _upgraded)
 
 
 def _upgraded(document: Document) -> Document:

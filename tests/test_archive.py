@@ -67,7 +67,7 @@ def test_a_file_that_is_torn_is_told_with_the_reason(tmp_path, name):
     ("document", "said"),
     [
         ({"a": 1}, "it has no schema_version"),
-        ({"schema_version": 2}, "holds neither a result nor a profile"),
+        ({"schema_version": 2}, "holds no result, no profile and no training"),
         ({"schema_version": 99, "measurement": {}}, "has schema_version 99"),
         ({"schema_version": 99, "profiled": {}}, "this gptbench reads 1 and older"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import scalings
 import trainings
-from test_index import HERE, HISTORY, PROFILED
+from test_index import HERE, HISTORY
 
 import calibrations
 import comparisons
@@ -47,7 +47,7 @@ PAGES = {
     "calibration": lambda: calibration.page(calibrations.found(), "0.1.0"),
     "comparison": lambda: comparison.page(comparisons.in_turns(), "gptbench compare", "0.1.0"),
     "comparisons": lambda: comparison.page(comparisons.several(), "gptbench compare", "0.1.0"),
-    "index": lambda: index.page(HISTORY, PROFILED, EXACT, HERE),
+    "index": lambda: index.page(HISTORY, EXACT, HERE),
     "training": lambda: training.page(trainings.learned(records.ON_CPU)),
     "scaling": lambda: scaling.page(scalings.answered()),
 }

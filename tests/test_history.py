@@ -17,7 +17,7 @@ def archived(*found):
     filed = (
         Filed(name=f"{i}.json", path=Path(f"{i}.json"), value=rec) for i, rec in enumerate(found)
     )
-    return Archive(records=tuple(filed), profiles=(), lost=(), walked=True)
+    return Archive(records=tuple(filed), profiles=(), trainings=(), lost=(), walked=True)
 
 
 def derived(*found):

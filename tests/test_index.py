@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from trainings import learned
 
 import histories
 import profiles as made
@@ -36,16 +37,20 @@ def filed(rec, name):
 
 def archived(*found, lost=()):
     numbered = tuple(filed(rec, f"{i:02}/result.json") for i, rec in enumerate(found))
-    return history.derive(Archive(records=numbered, profiles=(), lost=lost, walked=True), EXACT)
+    return history.derive(
+        Archive(records=numbered, profiles=(), trainings=(), lost=lost, walked=True), EXACT
+    )
 
 
+TRAINED = (Filed(name="t/train.json", path=HERE / "t/train.json", value=learned(records.ON_CPU)),)
 HISTORY = archived(
     *(histories.night(i, f) for i, f in enumerate(histories.SLOWER)),
     histories.night(3, rec=records.ON_CPU),
     histories.night(4, rec=records.OWN),
     lost=(Lost(name="<b>torn</b>.json", kind="unreadable", reason="is not JSON"),),
 )
-PAGE = index.page(HISTORY, PROFILED, EXACT, HERE)
+HISTORY = replace(HISTORY, profiles=PROFILED, trainings=TRAINED)
+PAGE = index.page(HISTORY, EXACT, HERE)
 
 
 def cell(found, row, column):
@@ -58,7 +63,7 @@ def without_data(page):
 
 
 def test_the_same_results_make_the_same_bytes():
-    assert index.page(HISTORY, PROFILED, EXACT, HERE) == PAGE
+    assert index.page(HISTORY, EXACT, HERE) == PAGE
 
 
 def test_the_page_begins_with_what_changed_last():
@@ -71,7 +76,7 @@ def test_a_module_that_reads_no_tokens_changes_in_samples():
     history_of_images = archived(
         *(histories.night(i, f, rec=records.OWN) for i, f in enumerate(histories.SLOWER))
     )
-    page = index.page(history_of_images, (), EXACT, HERE)
+    page = index.page(history_of_images, EXACT, HERE)
     assert "-9.1% samples/s since 2026-01-13" in page
     assert "tokens/s" not in without_data(page)
     units = [c.unit for c in trends.changes(history_of_images).columns if c.unit]
@@ -103,13 +108,13 @@ def test_what_has_no_result_is_a_row_and_its_name_is_text():
 
 def test_a_name_that_is_a_script_is_text_everywhere():
     hostile = archived(*(replace(records.named(records.HOSTILE), batch_search=None),) * 2)
-    page = index.page(hostile, (), EXACT, HERE)
+    page = index.page(hostile, EXACT, HERE)
     assert records.HOSTILE not in page
     assert page.count("<script>") == 1
 
 
 def test_the_page_is_there_without_results_but_with_profiles():
-    page = index.page(archived(), PROFILED, EXACT, HERE)
+    page = index.page(replace(archived(), profiles=PROFILED), EXACT, HERE)
     assert "1 profile, and no result to draw over time" in page
 
 
@@ -149,14 +154,14 @@ def test_a_link_is_text_for_everything_but_a_page():
 
 def test_a_device_that_all_share_is_said_once():
     (series,) = archived(histories.night(0), histories.night(1)).series
-    found = trends.benchmarks(history.History(series=(series,), lost=()), EXACT)
+    found = trends.benchmarks(replace(HISTORY, series=(series,), lost=()), EXACT)
     assert "on NVIDIA A100" in found.title
     assert "device" not in [c.name for c in found.columns]
     assert "device" in [c.name for c in trends.benchmarks(HISTORY, EXACT).columns]
 
 
 def test_the_document_has_every_result_level_and_loss():
-    found = json.loads(dump_json(trends.document(HISTORY, PROFILED, EXACT)))
+    found = json.loads(dump_json(trends.document(HISTORY, EXACT)))
     first = found["benchmarks"][0]
     assert [level["results"] for level in first["levels"]] == [12, 8]
     assert len(first["results"]) == 20

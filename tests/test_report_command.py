@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import trainings
 
 import histories
 import profiles as made
@@ -14,6 +15,7 @@ from gptbench import module_times, waterfall
 from gptbench.cli import main as cli
 from gptbench.cli import report
 from gptbench.cli.profile import write as write_profile
+from gptbench.cli.train import write as write_training
 from gptbench.documents import dump_json
 from gptbench.report import columns
 
@@ -152,7 +154,44 @@ def test_profiles_alone_have_no_results_to_give(capsys, profiled, words, tmp_pat
     (tmp_path / "a/profile.json").write_bytes((profiled / "profile.json").read_bytes())
     status, out, said = answer(capsys, "report", profiled, tmp_path, *words)
     assert (status, out) == (2, "")
-    assert "only profiles" in said
+    assert "takes results, and there are none" in said
+
+
+# -- trainings ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with what `gptbench train --out` wrote, but for the model."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_training(folder, trainings.learned(records.ON_CPU))
+    return folder
+
+
+def test_a_training_is_rendered_again_byte_for_byte(capsys, trained, tmp_path):
+    status, out, _ = answer(capsys, "report", trained / "train.json", "--out", tmp_path)
+    assert status == 0
+    assert "validation loss" in out
+    for name in ("train.json", "train.csv", "train.html", "loss.svg"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_training_among_results_is_a_row_of_the_index(capsys, trained, kept):
+    _, out, _ = answer(capsys, "report", kept / "000", trained)
+    assert "1 training" in out
+    assert "1 benchmark" in out
+
+
+def test_a_training_is_known_as_one(capsys, trained):
+    path = trained / "train.json"
+    status, out, _ = answer(capsys, "schema", "--check", path)
+    assert (status, out) == (0, f"{path}: a training of gptbench 0.1.0.\n")
+
+
+def test_a_training_is_not_compared(capsys, trained):
+    status, _, said = answer(capsys, "compare", trained / "train.json", trained / "train.json")
+    assert status == 2
+    assert "is a training" in said
 
 
 # -- schema ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gptbench import archive, conventions, documents, outputs
-from gptbench.archive import Archive, Filed
+from gptbench.archive import Archive
 from gptbench.cli.answer import show, show_results, write_reports
 from gptbench.cli.options import ConventionOption, Format, FormatOption
 from gptbench.conventions import Convention
@@ -16,6 +16,7 @@ from gptbench.errors import QuestionError
 from gptbench.profiling import Profile
 from gptbench.record import Record
 from gptbench.report import modules
+from gptbench.trainrecord import TrainRecord
 
 # More results than this are an index, and no comparison side by side.
 MOST_COMPARED = 40
@@ -48,7 +49,7 @@ def command(
     convention: ConventionOption = "exact",
     format: FormatOption = Format.table,
 ) -> None:
-    """Make the tables and pages again, from stored results and profiles alone.
+    """Make the tables and pages again, from stored results, profiles and trainings alone.
 
     A folder with several of them, or more than 40 results, makes an index: each benchmark over
     time, where its speed changed, and links to the results' own pages. A file in a folder that does
@@ -64,11 +65,13 @@ def command(
     found = archive.gathered(files)
     records = [one.value for one in found.records]
     if exported and not records:
-        raise QuestionError("--export takes results, and there are only profiles.")
+        raise QuestionError("--export takes results, and there are none.")
     if _is_index(found):
         _index(found, counted, folder, format)
     elif found.profiles:
         _profile(found.profiles[0].value, folder, format, depth)
+    elif found.trainings:
+        _training(found.trainings[0].value, folder, format)
     else:
         _results(records, counted, folder, format)
     for kind, path in exported:
@@ -78,10 +81,9 @@ def command(
 
 def _is_index(found: Archive) -> bool:
     """Whether there is too much for pages of single results, or what has no page together."""
-    files = len(found.records) + len(found.profiles)
-    return (
-        found.walked or len(found.records) > MOST_COMPARED or (bool(found.profiles) and files > 1)
-    )
+    single = len(found.profiles) + len(found.trainings)
+    several = len(found.records) + single > 1
+    return found.walked or len(found.records) > MOST_COMPARED or (bool(single) and several)
 
 
 def _results(
@@ -102,6 +104,14 @@ def _profile(found: Profile, folder: Path | None, format: Format, depth: int) ->
     profile.tell(format, found, derived, depth)
 
 
+def _training(found: TrainRecord, folder: Path | None, format: Format) -> None:
+    from gptbench.cli import train
+
+    if folder is not None:
+        train.write(folder, found)
+    train.tell(format, found)
+
+
 def _index(found: Archive, convention: Convention, folder: Path | None, format: Format) -> None:
     from gptbench import history
     from gptbench.report import frame, trends
@@ -113,15 +123,15 @@ def _index(found: Archive, convention: Convention, folder: Path | None, format: 
             frame.of_rows(list(trends.tidy(derived)), before=tuple(trends.COLUMNS))
         )
     if folder is not None:
-        _write_index(folder, derived, found.profiles, convention, tidy)
+        _write_index(folder, derived, convention, tidy)
     if format is Format.csv:
         if tidy is None:
-            raise QuestionError("--format csv takes results, and there are only profiles.")
+            raise QuestionError("--format csv takes results, and there are none.")
         sys.stdout.write(tidy)
     else:
         most = trends.NEWEST if format is Format.table else trends.MOST_ROWS
-        tables = _tables(derived, found.profiles, convention, most)
-        show(format, tables, lambda: trends.document(derived, found.profiles, convention))
+        tables = _tables(derived, convention, most)
+        show(format, tables, lambda: trends.document(derived, convention))
     sys.stdout.flush()
     for one in derived.lost[:MOST_TOLD]:
         print(f"Note: {one.name} has no result: {one.reason}", file=sys.stderr)
@@ -130,19 +140,19 @@ def _index(found: Archive, convention: Convention, folder: Path | None, format: 
         print(f"Note: {left:,} more files have no result.", file=sys.stderr)
 
 
-def _tables(
-    derived: Any, profiles: Sequence[Filed[Profile]], convention: Convention, most: int
-) -> list[Any]:
+def _tables(derived: Any, convention: Convention, most: int) -> list[Any]:
     """What stdout gets, the details last."""
-    from gptbench.report import trends
+    from gptbench.report import entries, trends
 
     tables = []
     if derived.series:
         tables.append(trends.benchmarks(derived, convention))
     if any(series.changes for series in derived.series):
         tables.append(trends.changes(derived))
-    if profiles:
-        tables.append(trends.profiled(profiles))
+    if derived.profiles:
+        tables.append(entries.profiled(derived.profiles))
+    if derived.trainings:
+        tables.append(entries.trained(derived.trainings))
     if derived.lost:
         tables.append(trends.lost(derived.lost))
     if derived.series:
@@ -153,7 +163,6 @@ def _tables(
 def _write_index(
     folder: Path,
     derived: Any,
-    profiles: Sequence[Filed[Profile]],
     convention: Convention,
     tidy: str | None,
 ) -> None:
@@ -166,7 +175,7 @@ def _write_index(
                 f"'{folder}' has a {name}, whose own report.html the index would replace. Type "
                 "--out with another folder."
             )
-    files = {"report.html": index.page(derived, profiles, convention, folder)}
+    files = {"report.html": index.page(derived, convention, folder)}
     if tidy is not None:
         files["result.csv"] = tidy
     outputs.write_all(folder, files)

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gptbench import archive, documents, profile_schema, schema, stored
+from gptbench import archive, documents, profile_schema, schema, stored, trainrecord
 from gptbench.cli.answer import show
 from gptbench.cli.options import Format, FormatOption
 from gptbench.errors import QuestionError
 from gptbench.profiling import Profile
+from gptbench.trainrecord import TrainRecord
 
 
 class Document(StrEnum):
@@ -82,6 +83,9 @@ def _checked(file: Path) -> str:
     """What a file holds; of a folder its result.json."""
     path = file / archive.RESULT if file.is_dir() else file
     document = stored.document(path)
-    if archive.kind_of(document) is Profile:
+    kind = archive.kind_of(document)
+    if kind is TrainRecord:
+        return f"a training of gptbench {trainrecord.of(document, path).gptbench_version}"
+    if kind is Profile:
         return f"a profile of gptbench {profile_schema.check(document, path).gptbench_version}"
     return f"a result of gptbench {schema.check(document, path).gptbench_version}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gptbench import documents, outputs, train, trainrecord
-from gptbench.cli.answer import live_line, show
+from gptbench.cli.answer import live_line, show, write_files
 from gptbench.cli.options import (
     AttentionChoice,
     AttentionOption,
@@ -29,6 +29,7 @@ from gptbench.cli.options import (
 from gptbench.question import Question
 from gptbench.report import learning
 from gptbench.train import TrainQuestion
+from gptbench.trainrecord import TrainRecord
 
 
 def command(
@@ -154,12 +155,18 @@ def command(
     with live_line() as progress:
         rec = train.run(question, progress)
     if out is not None:
-        _write(out, rec)
+        write(out, rec)
+        print(f"The model is in {out / train.CHECKPOINT}.", file=sys.stderr)
+    tell(format, rec)
+
+
+def tell(format: Format, rec: TrainRecord) -> None:
+    """Give stdout how it went."""
     show(format, learning.tables(rec), lambda: trainrecord.document(rec))
 
 
-def _write(folder: Path, rec: trainrecord.TrainRecord) -> None:
-    """How it went, as files that are each whole or not at all."""
+def write(folder: Path, rec: TrainRecord) -> None:
+    """train.json, train.csv, train.html and loss.svg, each whole or not at all."""
     from gptbench.report import delimited, figures, lossplot
     from gptbench.report.pages import training
 
@@ -169,5 +176,4 @@ def _write(folder: Path, rec: trainrecord.TrainRecord) -> None:
         "train.html": training.page(rec),
         "loss.svg": figures.standalone(lossplot.curve(rec)),
     }
-    outputs.write_all(folder, files)
-    print(f"Wrote {', '.join(files)} and the model in {folder}.", file=sys.stderr)
+    write_files(folder, files)

@@ -34,13 +34,13 @@ def result(rec: TrainRecord) -> Table:
     """What came of the training, in its order of interest."""
     found, done = trainrecord.derive(rec), rec.trained
     rows: list[tuple[Cell, ...]] = [
-        ("validation loss", _nats(found.last.validation_loss), _over(rec)),
-        ("best validation loss", _nats(found.best.validation_loss), _at(found.best)),
-        ("loss before training", _nats(found.first.validation_loss), ""),
+        ("validation loss", nats(found.last.validation_loss), _over(rec)),
+        ("best validation loss", nats(found.best.validation_loss), _at(found.best)),
+        ("loss before training", nats(found.first.validation_loss), ""),
         *_target(rec, found),
         *_solved(rec),
-        ("training time", _time(done.train_ns), f"{done.steps:,} steps, without the looks"),
-        ("time in all", _time(done.wall_ns), "looks and checkpoints too"),
+        ("training time", time(done.train_ns), f"{done.steps:,} steps, without the looks"),
+        ("time in all", time(done.wall_ns), "looks and checkpoints too"),
         ("tokens read", count(found.tokens), f"the training text {found.epochs:.3g} times"),
         ("tokens/s", known(found.tokens_per_s, si), _warm(rec)),
         ("MFU", known(found.mfu, percent), _peak(rec)),
@@ -68,9 +68,9 @@ def looks(rec: TrainRecord) -> Table:
         rows=tuple(
             (
                 count(look.step),
-                DASH if look.train_loss is None else _nats(look.train_loss),
-                _nats(look.validation_loss),
-                _time(look.train_ns),
+                DASH if look.train_loss is None else nats(look.train_loss),
+                nats(look.validation_loss),
+                time(look.train_ns),
             )
             for look in rec.trained.evaluations
         ),
@@ -84,7 +84,7 @@ def tidy(rec: TrainRecord) -> Table:
         (
             "training",
             count(min(done.steps, (at + 1) * done.loss_every)),
-            _nats(loss),
+            nats(loss),
             DASH,
             DASH,
         )
@@ -94,9 +94,9 @@ def tidy(rec: TrainRecord) -> Table:
         (
             "validation",
             count(look.step),
-            _nats(look.validation_loss),
-            _time(look.train_ns),
-            _time(look.wall_ns),
+            nats(look.validation_loss),
+            time(look.train_ns),
+            time(look.wall_ns),
         )
         for look in done.evaluations
     ]
@@ -171,11 +171,13 @@ def provenance(rec: TrainRecord) -> Table:
     )
 
 
-def _nats(loss: float) -> Quantity:
+def nats(loss: float) -> Quantity:
+    """A loss, in nats a token."""
     return Quantity(loss, f"{loss:.4f}")
 
 
-def _time(ns: int) -> Quantity:
+def time(ns: int) -> Quantity:
+    """A duration in seconds, as a person reads it."""
     return Quantity(ns / 1e9, _shown(ns))
 
 
@@ -205,7 +207,7 @@ def _target(rec: TrainRecord, found: Learned) -> list[tuple[Cell, ...]]:
     if reached is None:
         return [(f"time to {rec.target_loss:g}", DASH, "it was not reached")]
     after = f"{_at(reached)}; {_shown(reached.wall_ns)} with looks and checkpoints"
-    return [(f"time to {rec.target_loss:g}", _time(reached.train_ns), after)]
+    return [(f"time to {rec.target_loss:g}", time(reached.train_ns), after)]
 
 
 def _solved(rec: TrainRecord) -> list[tuple[Cell, ...]]:

@@ -1,26 +1,24 @@
 """The results of an archive over time: benchmarks, changes of level, single results, what is lost."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from gptbench import __version__, documents, waterfall
-from gptbench.archive import PROFILE, RESULT, Filed, Lost
+from gptbench import __version__, documents, trainrecord
+from gptbench.archive import RESULT, Lost
 from gptbench.comparability import device_name
 from gptbench.conventions import EXACT, Convention
 from gptbench.history import Change, History, Point, Series
 from gptbench.levels import LEAST_CHANGE, MOST, SHORTEST
 from gptbench.metrics import CONFIDENCE
-from gptbench.profiling import Profile
 from gptbench.record import SCHEMA_VERSION, Record
-from gptbench.report import frame, profiles, results, runs, words
+from gptbench.report import frame, results, runs
 from gptbench.report.comparisons import signed
+from gptbench.report.entries import counted, linked
 from gptbench.report.table import DASH, Cell, Column, Link, Quantity, Table, count, known
-from gptbench.units import gib, percent, seconds
+from gptbench.units import gib, percent
 
 # Name and meaning of each column before those of `frame.COLUMNS`.
 COLUMNS: dict[str, str] = {
@@ -205,7 +203,7 @@ def newest(
 def _result(point: Point, where: _Devices, folder: Path | None) -> tuple[Cell, ...]:
     rec, found = point.record, point.metrics
     return (
-        _linked(point.filed, RESULT, "report.html", folder),
+        linked(point.filed, RESULT, "report.html", folder),
         moment(point.moment),
         name(rec),
         *where.cells(rec),
@@ -217,14 +215,6 @@ def _result(point: Point, where: _Devices, folder: Path | None) -> tuple[Cell, .
         str(rec.environment.get("torch", DASH)),
         ", ".join(caveat.code for caveat in found.caveats),
     )
-
-
-def _linked(filed: Filed[Record] | Filed[Profile], own: str, page: str, folder: Path | None) -> str:
-    """A file's name, as a link to the page beside it where there is one."""
-    beside = filed.path.with_name(page)
-    if folder is None or filed.path.name != own or not beside.exists():
-        return filed.name
-    return Link(filed.name, quote(Path(os.path.relpath(beside, folder)).as_posix()))
 
 
 def points(series: Series, convention: Convention, most: int) -> Table:
@@ -279,42 +269,6 @@ def lost(gone: Sequence[Lost]) -> Table:
     )
 
 
-def profiled(found: Sequence[Filed[Profile]], folder: Path | None = None) -> Table:
-    """A row a profile, the newest first; with a folder each links to its own page from there."""
-    ordered = sorted(found, key=lambda filed: (filed.value.started_at, filed.name), reverse=True)
-    return Table(
-        title=counted(len(found), "profile"),
-        columns=(
-            Column("profile"),
-            Column("started"),
-            Column("benchmark", wraps=True),
-            Column("device", wraps=True),
-            Column("step time", right=True, unit="s"),
-            Column("MFU", right=True),
-            Column("largest loss", wraps=True),
-            Column("unexplained", right=True, spare=True),
-        ),
-        rows=tuple(_profile(filed, folder) for filed in ordered),
-    )
-
-
-def _profile(filed: Filed[Profile], folder: Path | None) -> tuple[Cell, ...]:
-    found = filed.value
-    derived = waterfall.derive(found)
-    losses = [part for part in derived.parts if part.kind != "ideal"]
-    most = max(losses, key=lambda part: part.ns, default=None)
-    return (
-        _linked(filed, PROFILE, "profile.html", folder),
-        found.started_at,
-        f"{found.model.name}, {words.workload(found.workload)}",
-        found.device.name,
-        Quantity(derived.step_ns / 1e9, seconds(derived.step_ns / 1e9)),
-        known(waterfall.useful_share(derived, found), percent),
-        f"{profiles.NAMES[most.key]} {percent(most.ns / derived.step_ns)}" if most else "",
-        known(derived.unexplained, percent),
-    )
-
-
 def tidy(history: History) -> Iterator[dict[str, Any]]:
     """The rows of result.csv: every derived number of every result, the newest benchmark last."""
     for number, series in enumerate(history.series, 1):
@@ -324,9 +278,7 @@ def tidy(history: History) -> Iterator[dict[str, Any]]:
                 yield {**label, **row}
 
 
-def document(
-    history: History, found: Sequence[Filed[Profile]], convention: Convention
-) -> dict[str, Any]:
+def document(history: History, convention: Convention) -> dict[str, Any]:
     """The JSON of an index: each benchmark with its results and levels, and what is lost."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -335,7 +287,16 @@ def document(
         "benchmarks": [_documented(series) for series in history.series],
         "profiles": [
             {"file": one.name, "started_at": one.value.started_at, "model": one.value.model.name}
-            for one in found
+            for one in history.profiles
+        ],
+        "trainings": [
+            {
+                "file": one.name,
+                "started_at": one.value.started_at,
+                "model": one.value.model.name,
+                **documents.to_builtins(trainrecord.derive(one.value)),
+            }
+            for one in history.trainings
         ],
         "lost": [
             {"name": one.name, "kind": one.kind, "reason": one.reason} for one in history.lost
@@ -390,8 +351,3 @@ def _rates(records: Sequence[Record]) -> str:
 
 def _mfu(convention: Convention) -> str:
     return "MFU" if convention is EXACT else f"MFU ({convention.key})"
-
-
-def counted(number: int, one: str, several: str = "") -> str:
-    """'1 result', '1,024 results'; `several` is a plural that has no s at its end."""
-    return f"1 {one}" if number == 1 else f"{number:,} {several or f'{one}s'}"

@@ -1,14 +1,11 @@
 """The page of many results: what changed, each benchmark over time, and every result with its page."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gptbench import __version__
-from gptbench.archive import Filed
 from gptbench.conventions import Convention
 from gptbench.history import History, Series
-from gptbench.profiling import Profile
-from gptbench.report import delimited, runs, trend_plot, trends
+from gptbench.report import delimited, entries, runs, trend_plot, trends
 from gptbench.report.comparisons import signed
 from gptbench.report.figures import style
 from gptbench.report.pages.parts import Chart, Number, csv_file, render
@@ -19,7 +16,6 @@ MOST_CHARTS = 30
 
 def page(
     history: History,
-    profiles: Sequence[Filed[Profile]],
     convention: Convention,
     folder: Path,
 ) -> str:
@@ -32,8 +28,8 @@ def page(
     several = sum(len(series.points) > 1 for series in history.series)
     return render(
         "index.html.j2",
-        title=_title(history, profiles),
-        summary=_summary(history, profiles),
+        title=_title(history),
+        summary=_summary(history),
         numbers=_numbers(history),
         changes=trends.changes(history),
         benchmarks=trends.benchmarks(history, convention, {i: f"#trend-{i}" for i in drawn})
@@ -42,7 +38,8 @@ def page(
         trends=list(zip(drawn, charts, strict=True)),
         undrawn=several - len(drawn),
         results=newest if history.series else None,
-        profiles=trends.profiled(profiles, folder) if profiles else None,
+        profiles=entries.profiled(history.profiles, folder) if history.profiles else None,
+        trainings=entries.trained(history.trainings, folder) if history.trainings else None,
         lost=trends.lost(history.lost) if history.lost else None,
         data=csv_file("results.csv", delimited.table_csv(newest)) if history.series else None,
         data_note="A row a result of this page; every number of each is in the result.csv beside it.",
@@ -74,17 +71,22 @@ def _trend(name: str, series: Series, convention: Convention, most: int) -> Char
     )
 
 
-def _title(history: History, profiles: Sequence[object]) -> str:
-    found = [(len(history.points), "result"), (len(profiles), "profile")]
-    return " and ".join(trends.counted(n, word) for n, word in found if n)
+def _title(history: History) -> str:
+    found = {
+        "result": len(history.points),
+        "profile": len(history.profiles),
+        "training": len(history.trainings),
+    }
+    counts = [entries.counted(n, word) for word, n in found.items() if n]
+    return ", ".join(counts) or "No result"
 
 
-def _summary(history: History, profiles: Sequence[object]) -> str:
+def _summary(history: History) -> str:
     """What changed last, or that nothing did."""
     if not history.series:
-        return f"{_title(history, profiles)}, and no result to draw over time."
+        return f"{_title(history)}, and no result to draw over time."
     changed = [(series, series.changes[-1]) for series in history.series if series.changes]
-    span = trends.counted(len(history.series), "benchmark")
+    span = entries.counted(len(history.series), "benchmark")
     if not changed:
         long = any(len(series.points) > 1 for series in history.series)
         return (
