@@ -49,7 +49,7 @@ PAGES = {
     "comparisons": lambda: comparison.page(comparisons.several(), "gptbench compare", "0.1.0"),
     "index": lambda: index.page(HISTORY, EXACT, HERE),
     "training": lambda: training.page(trainings.learned(records.ON_CPU)),
-    "scaling": lambda: scaling.page(scalings.answered()),
+    "scaling": lambda: scaling.page(scalings.answered(), "gptbench scaling"),
 }
 
 WIDTHS = (320, 768, 1280)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+import scalings
+import trainings
 
 import comparisons as compared
 import profiles
@@ -27,6 +29,8 @@ from gptbench.report import profiles as tables
 from gptbench.report.pages import comparison as comparison_page
 from gptbench.report.pages import profile as profile_page
 from gptbench.report.pages import result as result_page
+from gptbench.report.pages import scaling as scaling_page
+from gptbench.report.pages import training as training_page
 from gptbench.telemetry import Energy, Host, Sample, Telemetry
 
 TWO_MB = 2_000_000
@@ -50,6 +54,8 @@ PAGES = {
     "profile": of_profile(profiles.layered()),
     "comparison in turns": of_comparison(compared.in_turns()),
     "comparison of several": of_comparison(compared.several()),
+    "training": training_page.page(trainings.learned(records.ON_CPU)),
+    "scaling law": scaling_page.page(scalings.answered(), "gptbench scaling --fit runs.csv"),
 }
 
 
@@ -86,6 +92,13 @@ def test_every_picture_of_a_page_says_what_it_shows(page):
     assert pictures
     assert [p.attrib["role"] for p in pictures] == ["img"] * len(pictures)
     assert all(picture.findtext("title") for picture in pictures)
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_no_text_of_a_picture_is_the_source_of_a_formula(page):
+    """matplotlib's own labels of powers of ten are; gptbench has it read none."""
+    pictures = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+    assert [text for p in pictures for text in p.itertext() if "$" in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

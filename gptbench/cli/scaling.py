@@ -1,5 +1,7 @@
 """gptbench scaling."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,7 +101,7 @@ def _write(folder: Path, found: Any) -> None:
     files = {
         "scaling.json": documents.dump_json(budget.document(found)),
         "scaling.csv": "\n".join(map(delimited.table_csv, tables)),
-        "scaling.html": pages.page(found),
+        "scaling.html": pages.page(found, shlex.join(["gptbench", *sys.argv[1:]])),
     }
     if found.fit is not None:
         files["scaling.svg"] = figures.standalone(frontiers.frontier(found.fit))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ def profiled(found: Sequence[Filed[Profile]], folder: Path | None = None) -> Tab
         title=counted(len(found), "profile"),
         columns=(
             Column("profile"),
-            Column("started"),
+            Column("started (UTC)"),
             Column("benchmark", wraps=True),
             Column("device", wraps=True),
             Column("step time", right=True, unit="s"),
@@ -41,7 +42,7 @@ def _profile(filed: Filed[Profile], folder: Path | None) -> tuple[Cell, ...]:
     most = max(losses, key=lambda part: part.ns, default=None)
     return (
         linked(filed, PROFILE, "profile.html", folder),
-        found.started_at,
+        started(found.started_at),
         f"{found.model.name}, {words.workload(found.workload)}",
         found.device.name,
         Quantity(derived.step_ns / 1e9, seconds(derived.step_ns / 1e9)),
@@ -58,7 +59,7 @@ def trained(found: Sequence[Filed[TrainRecord]], folder: Path | None = None) -> 
         title=counted(len(found), "training"),
         columns=(
             Column("training"),
-            Column("started"),
+            Column("started (UTC)"),
             Column("model and text", wraps=True),
             Column("device", wraps=True),
             Column("steps", right=True),
@@ -76,7 +77,7 @@ def _training(filed: Filed[TrainRecord], folder: Path | None) -> tuple[Cell, ...
     found = trainrecord.derive(rec)
     return (
         linked(filed, TRAINING, "train.html", folder),
-        rec.started_at,
+        started(rec.started_at),
         f"{rec.model.name}, {Path(rec.data).name}",
         rec.device.name,
         count(rec.trained.steps),
@@ -85,6 +86,15 @@ def _training(filed: Filed[TrainRecord], folder: Path | None) -> tuple[Cell, ...
         known(found.tokens_per_s, si),
         known(found.mfu, percent),
     )
+
+
+def started(at: str) -> str:
+    """'2026-01-02 03:04' of a time in ISO 8601; what is no such time as it is."""
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        return at
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def linked(

@@ -149,7 +149,6 @@ def provenance(rec: TrainRecord) -> Table:
     """Where a training is from: text, recipe, versions and machine."""
     recipe, text = rec.recipe, rec.corpus
     facts = {
-        "command": rec.command,
         "gptbench": rec.gptbench_version,
         "record schema": rec.schema_version,
         "started at": rec.started_at,

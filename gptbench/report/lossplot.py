@@ -21,10 +21,7 @@ def curve(rec: TrainRecord) -> str:
         )
         if rec.target_loss is not None:
             axes.axhline(rec.target_loss, color=SECOND, lw=1.2, ls=(0, (4, 3)), label="asked for")
-        # Room for what is written beneath the lowest point.
-        low, top = axes.get_ylim()
-        axes.set_ylim(low - 0.12 * (top - low), top)
-        note(axes, f"best {best[1]:.4f}", best, (0, -16), ha="right")
+        note(axes, f"best {best[1]:.4f}", best, (0, 9), ha="right")
         axes.set_title("loss, nats a token", color=INK)
         axes.set_xlabel("step")
         axes.set_xlim(0, max(1, done.steps))

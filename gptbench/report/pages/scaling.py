@@ -11,7 +11,7 @@ CAPTION = (
 )
 
 
-def page(found: Answer) -> str:
+def page(found: Answer, command: str) -> str:
     """The whole page; the same answer gives the same bytes."""
     tables = scalings.tables(found)
     text = "\n".join(map(delimited.table_csv, tables))
@@ -22,6 +22,7 @@ def page(found: Answer) -> str:
         setting="Predictions: of published laws, or of a law that was fitted to runs.",
         frontier=_frontier(found),
         tables=tables,
+        command=command,
         data=csv_file("scaling.csv", text),
         data_note="",
         version=__version__,

@@ -24,6 +24,7 @@ def page(rec: TrainRecord) -> str:
             "How the loss went down", lossplot.curve(rec), CAPTION, learning.looks(rec), "looks.csv"
         ),
         answer=learning.result(rec),
+        command=rec.command,
         provenance=learning.provenance(rec),
         data=csv_file("train.csv", delimited.table_csv(learning.tidy(rec))),
         data_note="Every point of the curve.",
