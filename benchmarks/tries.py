@@ -10,11 +10,12 @@ import json
 import subprocess
 import sys
 
+# Short steps: a trial is pairs of visits, and many of them fit into its time.
 ASKED = {
-    "scratchgpt": (),
+    "nanogpt-cpu": (),
+    "scratchgpt": ("-b", "4", "-t", "128"),
+    "minigpt": ("-b", "2", "-t", "128", "--recompute", "block"),
     "gptfromscratch-rope": ("--attention", "math"),
-    "minigpt": ("--recompute", "block"),
-    "gpt2-small": ("-t", "256", "--steps", "3"),
 }
 TIME = "180s"
 
@@ -51,6 +52,8 @@ def main() -> None:
     for preset, options in ASKED.items():
         for one in profiled(preset, options, time)["result"]["advice"]:
             print(row(preset, options, one), flush=True)
+            if one["trial"] is not None and one["trial"]["saving"] is None:
+                print(f"{'':<38}{one['trial']['reason']}", flush=True)
 
 
 if __name__ == "__main__":
