@@ -6,9 +6,13 @@ import pytest
 
 from gptbench import documents, flops, memory, metrics, presets, roofline
 from gptbench.config import Workload
+from gptbench.grid import Point
+from gptbench.question import Question
 from gptbench.record import DeviceUsed
-from gptbench.report import caveats, frame, inferences, results
+from gptbench.report import caveats, frame, inferences, results, sweeps
 from gptbench.report.pages import result as pages
+from gptbench.report.table import DASH
+from gptbench.sweep import Outcome
 from gptbench.trust import Caveat
 from records import ON_GPU
 
@@ -116,6 +120,27 @@ def test_nothing_but_decoding_fills_a_cache_beforehand(mode):
 
 
 # -- what that amounts to -------------------------------------------------------------------------
+
+
+def test_a_sweep_has_a_column_of_mbu_where_a_point_of_it_decodes():
+    decoding = recorded(LLAMA_3_8B, DECODE, 0.02)
+    points = [
+        Outcome(
+            point=Point(
+                key=str(i),
+                name="",
+                written={"batch_size": 16},
+                question=Question(command="gptbench"),
+            ),
+            record=rec,
+        )
+        for i, rec in enumerate((decoding, ON_GPU))
+    ]
+    table = sweeps.table(points, ["batch_size"])
+    at = [column.name for column in table.columns].index("MBU")
+    assert table.rows[0][at].value == said(decoding).mbu
+    assert table.rows[1][at] == DASH
+    assert "MBU" not in [column.name for column in sweeps.table(points[1:], []).columns]
 
 
 def test_mbu_is_that_of_mosaicml_s_example():

@@ -94,12 +94,13 @@ def _measured(asked: Spec, before: Stored, folder: Path) -> tuple[Outcome, ...]:
 
 def _in_short(outcome: Outcome) -> str:
     from gptbench import metrics
-    from gptbench.report import results
+    from gptbench.report import results, runs
 
     if outcome.failure:
         return outcome.failure.kind
     assert outcome.record is not None
-    return f"{results.rate(metrics.derive(outcome.record).window_tokens_per_s)} tokens/s"
+    speed = metrics.derive(outcome.record).window_tokens_per_s
+    return f"{results.rate(speed)} {runs.rate(outcome.record)}"
 
 
 def _write(folder: Path, asked: Spec, outcomes: Sequence[Outcome], counted: Convention) -> None:

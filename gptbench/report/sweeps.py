@@ -9,7 +9,7 @@ from gptbench import __version__, metrics, shelf
 from gptbench.conventions import EXACT, Convention
 from gptbench.documents import to_builtins
 from gptbench.metrics import Metrics
-from gptbench.record import SCHEMA_VERSION
+from gptbench.record import SCHEMA_VERSION, Record
 from gptbench.report import caveats, frame, results
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, known
 from gptbench.sweep import Outcome
@@ -34,21 +34,30 @@ def table(
     outcomes: Sequence[Outcome], varying: Sequence[str], convention: Convention = EXACT
 ) -> Table:
     """A row a point, under the options in which they differ."""
-    chosen = () if "batch_size" in varying else (Column("batch", right=True),)
+    columns = (
+        *(Column(option, right=_are_numbers(option, outcomes)) for option in varying),
+        *(() if "batch_size" in varying else (Column("batch", right=True),)),
+        Column("tokens/s", right=True),
+        Column(_mfu(convention), right=True),
+        *((Column("MBU", right=True),) if any(map(_decodes, outcomes)) else ()),
+        Column("step time", right=True, unit="s", spare=True),
+        Column("peak memory", right=True, unit="bytes", spare=True),
+        Column("outcome", wraps=True),
+    )
     return Table(
         title=f"{len(outcomes)} points" if len(outcomes) != 1 else "1 point",
-        columns=(
-            *(Column(option, right=_are_numbers(option, outcomes)) for option in varying),
-            *chosen,
-            Column("tokens/s", right=True),
-            Column("MFU" if convention is EXACT else f"MFU ({convention.key})", right=True),
-            Column("step time", right=True, unit="s", spare=True),
-            Column("peak memory", right=True, unit="bytes", spare=True),
-            Column("outcome", wraps=True),
-        ),
-        rows=tuple(_row(outcome, varying, bool(chosen), convention) for outcome in outcomes),
+        columns=columns,
+        rows=tuple(_row(outcome, columns, convention) for outcome in outcomes),
         notes=_notes(outcomes),
     )
+
+
+def _mfu(convention: Convention) -> str:
+    return "MFU" if convention is EXACT else f"MFU ({convention.key})"
+
+
+def _decodes(outcome: Outcome) -> bool:
+    return outcome.record is not None and outcome.record.workload.mode == "decode"
 
 
 def failures(outcomes: Sequence[Outcome]) -> Table | None:
@@ -104,25 +113,29 @@ def _ended(outcome: Outcome, found: Metrics) -> str:
     return f"{outcome.status}, but: {', '.join(codes)}" if codes else outcome.status
 
 
-def _row(
-    outcome: Outcome, varying: Sequence[str], chosen: bool, convention: Convention
-) -> tuple[Cell, ...]:
-    options = tuple(_cell(outcome.point.written.get(option)) for option in varying)
-    rec = outcome.record
-    if rec is None:
-        assert outcome.failure is not None
-        unknown = (DASH,) * (4 + chosen)
-        return (*options, *unknown, f"{outcome.failure.kind}: {outcome.failure.reason}")
+def _row(outcome: Outcome, columns: Sequence[Column], convention: Convention) -> tuple[Cell, ...]:
+    cells = {name: _cell(value) for name, value in outcome.point.written.items()}
+    cells |= _results(outcome.record, outcome, convention) if outcome.record else _reason(outcome)
+    return tuple(cells.get(column.name, DASH) for column in columns)
+
+
+def _results(rec: Record, outcome: Outcome, convention: Convention) -> dict[str, Cell]:
+    """What was measured, by the name of its column."""
     found = metrics.derive(rec, convention)
-    return (
-        *options,
-        *((_cell(rec.workload.batch_size),) if chosen else ()),
-        Quantity(found.window_tokens_per_s, results.rate(found.window_tokens_per_s)),
-        known(found.mfu, percent),
-        Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
-        known(rec.measurement.peak_memory_bytes, gib),
-        _ended(outcome, found),
-    )
+    return {
+        "batch": _cell(rec.workload.batch_size),
+        "tokens/s": Quantity(found.window_tokens_per_s, results.rate(found.window_tokens_per_s)),
+        _mfu(convention): known(found.mfu, percent),
+        "MBU": known(found.inference.mbu if found.inference else None, percent),
+        "step time": Quantity(found.step_time_s.median, seconds(found.step_time_s.median)),
+        "peak memory": known(rec.measurement.peak_memory_bytes, gib),
+        "outcome": _ended(outcome, found),
+    }
+
+
+def _reason(outcome: Outcome) -> dict[str, Cell]:
+    assert outcome.failure is not None
+    return {"outcome": f"{outcome.failure.kind}: {outcome.failure.reason}"}
 
 
 def _cell(value: str | float | bool | None) -> Cell:
