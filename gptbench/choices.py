@@ -4,6 +4,7 @@ Another number format rounds otherwise, another batch trains otherwise, compiled
 to make, and what is not recomputed is kept.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,9 @@ KNEE = 0.05
 # What Inductor makes one kernel of, where it follows one another.
 _FUSIBLE: tuple[Class, ...] = ("norm", "activation", "softmax", "elementwise")
 _REDUCTIONS = ("aten::sum", "aten::mean")
+
+# A module of a list of layers, which is no head.
+_IN_LAYERS = re.compile(r"\.\d+(\.|$)")
 
 # A prediction of memory has to leave this much for what it does not know.
 ROOM = 0.9
@@ -188,6 +192,11 @@ def _logits(evidence: Evidence) -> Iterator[Finding]:
     workload = evidence.profile.workload
     heads = [w for w in evidence.work if w.direction == "forward" and w.product is not None
              and w.product.batch == 1]  # fmt: skip
+    if isinstance(evidence.profile.model, ModelConfig):
+        size = evidence.profile.model.vocab_size
+        heads = [w for w in heads if w.product and w.product.n == size]
+    else:
+        heads = [w for w in heads if not _IN_LAYERS.search(w.module or "")]
     if not heads:
         return
     head = max(heads, key=lambda w: w.product.m * w.product.n if w.product else 0)

@@ -34,8 +34,8 @@ class Finding:
     """What could be better, what it would gain, and what to type or to change.
 
     `saving_ns` is of the step; of the time of as many tokens where the batch is another. `error_ns`
-    is the standard error of what was timed. `unseen`: the cost is a GPU's, and this device, which
-    does not run beside its host, shows a lower bound. `option` is empty where code has to change.
+    is the standard error of what was timed. `unseen`: the cost is that of a queue
+    which runs dry, and what was seen is a lower bound. `option` is empty where code has to change.
     """
 
     key: str

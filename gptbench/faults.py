@@ -37,7 +37,8 @@ def _syncs(evidence: Evidence) -> Iterator[Finding]:
     """Numbers that the host reads from tensors, such as by .item().
 
     saving = the operators that read, and on a GPU the time in which the device had run dry
-    meanwhile. A CPU has nothing to wait for, and its saving is a lower bound.
+    meanwhile. That is a lower bound: a CPU has nothing to wait for, and behind a read in a module a
+    GPU has no kernels queued until the host has launched some.
     """
     read = [(w, ns) for w, ns in evidence.waterfall.rows if w.operator == _READS]
     waited_ns = evidence.part_ns("sync")
@@ -50,7 +51,7 @@ def _syncs(evidence: Evidence) -> Iterator[Finding]:
         "sync",
         sum(ns for _, ns in read) + waited_ns,
         "seen",
-        unseen=evidence.profile.device.kind == "cpu",
+        unseen=evidence.profile.device.kind == "cpu" or bool(modules),
         calls=calls,
         modules=len(modules),
         where=_named(modules),

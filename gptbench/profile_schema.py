@@ -101,13 +101,16 @@ class AdviceResult:
 class ProfileResult:
     """What the facts amount to, in base units; null where unknown.
 
-    `waterfall` divides `step_time_s`, the median step without the profiler, without remainder.
+    `waterfall` divides `step_time_s`, the median step without the profiler, without remainder; its
+    95% interval within the run is from `step_time_low_s` to `step_time_high_s`.
     `profiler_overhead` is how much longer a step takes with it, and `unexplained` the share of the
     step that nobody answers for.
     """
 
     step_time_s: float
     profiled_step_time_s: float
+    step_time_low_s: float | None = None
+    step_time_high_s: float | None = None
     profiler_overhead: float
     mfu: Share | None
     unexplained: float

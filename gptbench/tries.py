@@ -5,7 +5,7 @@ preset's number changes can be tried; code in someone's module cannot.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -42,17 +42,20 @@ class Means:
     random: Random
 
 
-def tried(profile: Profile, waterfall: Waterfall, means: Means, progress: Progress) -> Profile:
-    """The profile with a trial of every finding that can be tried, marked as tried.
+def tried(
+    profile: Profile, waterfall: Waterfall, means: Means, progress: Progress
+) -> Iterator[Profile]:
+    """The profile with one trial more each time, of every finding that can be tried.
 
     Raises what `rivals.compare` raises.
     """
-    trials = []
+    trials: list[Trial] = []
     for finding in findings.ranked(profile, waterfall):
         other = changed(profile, finding)
         if other is not None:
             trials.append(_trial(profile, finding, other, means, progress))
-    return replace(profile, trials=tuple(trials), tried=True)
+            yield replace(profile, trials=tuple(trials), tried=True)
+    yield replace(profile, trials=tuple(trials), tried=True)
 
 
 def changed(profile: Profile, finding: Finding) -> tuple[ModelConfig, Workload] | None:
@@ -81,7 +84,7 @@ def _model(model: ModelConfig, finding: Finding) -> ModelConfig:
 def _workload(work: Workload, finding: Finding) -> Workload:
     other = work
     match finding.key:
-        case "attention":
+        case "attention" if finding.option:
             other = replace(work, attention="fused")
         case "dtype" if finding.values["dtype"] == "tf32":
             other = replace(work, tf32=True)

@@ -50,6 +50,12 @@ def caveats(rec: Record) -> list[Caveat]:
     return found
 
 
+def beside(seen: Telemetry, kind: Kind) -> list[Caveat]:
+    """What disturbed steps that are looked at one by one: a card held down, or others at work."""
+    told = ("throttled", "shared-device", "disturbed")
+    return [one for one in (*_device(seen, kind), *_host(seen)) if one.code in told]
+
+
 def unaccounted_ns(taken: Measurement) -> int:
     """Wall time of the window that no step accounts for."""
     return taken.window_ns - sum(taken.step_ns)

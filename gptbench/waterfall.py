@@ -20,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gptbench import counts, documents, flops, overpeak, whatif
+from gptbench import counts, documents, flops, overpeak, stats, trust, whatif
 from gptbench.calibration import Shape
 from gptbench.profiling import BUSY, IDLE, Class, Profile, Work
+from gptbench.stats import Interval
 from gptbench.trust import Caveat
 
 Kind = Literal["ideal", "credit", "loss", "memory", "idle", "unexplained"]
@@ -95,10 +96,11 @@ class ProductRow:
 class Waterfall:
     """The step as its parts, which sum to `step_ns` exactly. `rows` is the work they are made of.
 
-    `profiled_ns` is the median step with the profiler on.
+    `step_time_s` is the median of the steps without the profiler with its interval, `profiled_ns` is the median step with the profiler on.
     """
 
     step_ns: int
+    step_time_s: Interval
     profiled_ns: int
     parts: tuple[Part, ...]
     products: tuple[ProductRow, ...]
@@ -184,6 +186,7 @@ def derive(profile: Profile) -> Waterfall:
     assert sum(part.ns for part in parts) == step_ns
     waterfall = Waterfall(
         step_ns=step_ns,
+        step_time_s=stats.median_interval([ns / 1e9 for ns in found.step_ns]),
         profiled_ns=profiled_ns,
         parts=tuple(part for part in parts if part.ns or part.key in ALWAYS),
         products=products,
@@ -328,6 +331,8 @@ def _with_caveats(waterfall: Waterfall, profile: Profile) -> Waterfall:
     model = counts.of(profile).flops.step
     if counted != model:
         found.append(Caveat("flops-unseen", {"seen": counted, "model": model}))
+    if seen.telemetry is not None:
+        found += trust.beside(seen.telemetry, profile.device.kind)
     if waterfall.unexplained > UNEXPLAINED_SHARE:
         most = max((r for r in waterfall.rows if r[0].kind == "other"), key=lambda r: r[1])
         share, operator = waterfall.unexplained, most[0].operator
@@ -345,6 +350,8 @@ def published(profile: Profile, waterfall: Waterfall) -> dict[str, Any]:
         "flops": flops.costed(counts.of(profile).flops),
         "result": {
             "step_time_s": step_ns / 1e9,
+            "step_time_low_s": waterfall.step_time_s.low,
+            "step_time_high_s": waterfall.step_time_s.high,
             "profiled_step_time_s": waterfall.profiled_ns / 1e9,
             "profiler_overhead": waterfall.overhead,
             "mfu": useful_share(waterfall, profile),

@@ -156,6 +156,20 @@ def test_a_heading_sorts_its_table_up_and_with_the_keyboard_down(person, folder)
     assert (upward, downward) == (sorted(upward), sorted(upward, reverse=True))
 
 
+def test_what_has_no_number_stays_below_whichever_way_a_table_is_sorted(person, folder):
+    opened(person, folder, "profile")
+    table = person.get_by_role("group", name="Where in the model").locator("table")
+    heading = table.get_by_role("columnheader", name="FLOP/s", exact=True)
+    for _ in ("up", "down"):
+        heading.get_by_role("button").click()
+        at = heading.evaluate("head => head.cellIndex")
+        cells = body_rows(table).evaluate_all(
+            "(rows, at) => rows.map((row) => 'value' in row.cells[at].dataset)", at
+        )
+        assert cells == sorted(cells, reverse=True)
+        assert len(set(cells)) == 2
+
+
 def test_a_search_leaves_the_rows_that_have_all_of_its_words(person, folder):
     opened(person, folder, "calibration")
     table = person.get_by_role("group", name="Matrix products of NVIDIA H100").locator("table")

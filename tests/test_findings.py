@@ -195,6 +195,7 @@ def _logits():
     return filled(
         product(20 * MS, head, module="unembed"),
         work("loss", 30 * MS, operator="aten::_log_softmax", moved_bytes=5 * logits, module=None),
+        model=replace(records.GPT2_SMALL, vocab_size=50304),
     )
 
 
@@ -413,14 +414,34 @@ def test_numbers_that_are_read_go_before_compiling_which_they_break_up():
     assert [one.key for one in found(filled(read, *rows))] == ["sync", "compile"]
 
 
-def test_on_a_gpu_a_wait_costs_what_the_device_idled():
+@pytest.mark.parametrize(("module", "unseen"), [("blocks.0", True), (None, False)])
+def test_on_a_gpu_a_wait_costs_what_the_device_idled_and_within_a_module_more(module, unseen):
+    """Behind it no kernel is queued until the host has launched some; after the step none is to be."""
     waiting = filled(
         work("sync", 20 * MS, operator="", module=None),
-        work("copy", MS, operator="aten::_local_scalar_dense", module="blocks.0"),
+        work("copy", MS, operator="aten::_local_scalar_dense", module=module),
         device=records.GPU,
     )
     finding = only(waiting)
-    assert (finding.saving_ns, finding.unseen) == (21 * MS, False)
+    assert (finding.saving_ns, finding.unseen) == (21 * MS, unseen)
+
+
+def test_an_mlp_wider_than_the_vocabulary_is_no_head():
+    """Of logits of 2048 x 512 in float32, read and written once, 4.2 MB of 21 are too many."""
+    up, head = Shape(2048, 384, 1536, "NT"), Shape(2048, 384, 512, "NT")
+    moved = 5 * 4 * 2048 * 512
+    small = filled(
+        product(20 * MS, up, module="blocks.0.mlp.up"),
+        product(10 * MS, head, module="unembed"),
+        work("loss", 30 * MS, operator="aten::_log_softmax", moved_bytes=moved, module=None),
+        model=replace(records.GPT2_SMALL, vocab_size=512),
+    )
+    assert only(small).values["vocab_size"] == 512
+
+
+def test_attention_that_has_no_fused_kernel_is_not_tried_as_one():
+    with_sinks = replace(_attention(), model=replace(records.GPT2_SMALL, attention_sinks=True))
+    assert tries.changed(with_sinks, only(with_sinks)) is None
 
 
 def test_the_modules_that_read_numbers_are_named():
@@ -536,7 +557,7 @@ def test_a_trial_is_held_to_half_of_what_was_predicted_and_names_its_own_option(
 
     monkeypatch.setattr(tries.rivals, "compare", compare)
     means = tries.Means(data=None, time_s=90.0, random=Random(1))
-    profile = tries.tried(_dtype(), waterfall.derive(_dtype()), means, lambda *_: None)
+    *_, profile = tries.tried(_dtype(), waterfall.derive(_dtype()), means, lambda *_: None)
     (terms,) = heard
     assert terms.threshold == pytest.approx(0.287 / 2, abs=1e-3)
     assert (terms.time_s, terms.time_option) == (90.0, "--try-time")

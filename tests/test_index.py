@@ -170,6 +170,11 @@ def test_the_document_has_every_result_level_and_loss():
     assert found["profiles"][0]["model"] == "gpt2-small"
 
 
+def test_rows_that_short_series_leave_are_those_of_long_ones():
+    assert index._rows_of_each([40, 2, 100], 60) == [29, 2, 29]
+    assert index._rows_of_each([3, 4], 60) == [3, 4]
+
+
 def test_a_series_too_long_for_dots_is_a_line_with_its_intervals():
     (series,) = archived(*(histories.night(i) for i in range(130))).series
     with style():

@@ -176,6 +176,40 @@ def test_a_page_of_200_000_steps_is_under_2_mb_and_shows_the_one_that_was_slow()
 
 
 @pytest.mark.slow
+def test_a_profile_of_too_many_operators_carries_its_modules(monkeypatch):
+    monkeypatch.setattr(profile_page, "MOST_DATA_BYTES", 1)
+    page = of_profile(profiles.layered())
+    assert downloads(page)["profile.csv"].startswith("module,class,calls")
+
+
+def test_the_parts_of_a_waterfall_sum_to_the_step_in_their_file():
+    """No total among them: whoever sums the column gets the step."""
+    found, derived = layered()
+    rows = list(csv.DictReader(io.StringIO(downloads(of_profile(found))["waterfall.csv"])))
+    assert sum(float(row["time (s)"]) for row in rows) == pytest.approx(derived.step_ns / 1e9)
+
+
+def test_the_pages_step_has_its_interval():
+    found = profiles.layered()
+    assert "no interval of so few" in of_profile(found)
+    steps = replace(found.profiled, step_ns=tuple(range(10**8, 10**8 + 20)))
+    assert "95% within-run [" in of_profile(replace(found, profiled=steps))
+
+
+def test_a_profile_beside_others_says_so():
+    found, _ = layered()
+    host = Host(wall_ns=10**9, own_ns=10**9, threads=2, pressure_ns=5 * 10**8)
+    seen = Telemetry(host=host, energy=Energy(joules=None, over_ns=1, reason="none"), samples=())
+    disturbed = replace(found, profiled=replace(found.profiled, telemetry=seen))
+    made = {c.name: c for c in checks.of_profile(disturbed, waterfall.derive(disturbed))}
+    assert made["a quiet machine"].outcome == "read"
+    assert made["the clock is its own"].outcome == "passed"
+
+
+def test_what_is_to_be_known_stands_in_markdown_too():
+    assert markdown.document([], ["Note: only 3 steps."]) == "> Note: only 3 steps.\n\n"
+
+
 def test_a_page_of_a_thousand_results_is_under_2_mb():
     page = result_page.page([records.CURVED] * 1_200)
     assert len(page.encode()) < TWO_MB

@@ -32,8 +32,16 @@ def overall_bar(total: int) -> Any:
     return progress.overall(text.console(stderr=True), total)
 
 
-def show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> None:
-    """Give stdout the answer in the form that was asked for."""
+def show(
+    format: Format,
+    tables: Sequence[Any],
+    document: Callable[[], Any],
+    notes: Sequence[str] = (),
+) -> None:
+    """Give stdout the answer in the form that was asked for, and stderr what is to be known of it.
+
+    Markdown is for others to read, and has the notes too.
+    """
     if format is Format.json:
         from gptbench import documents
 
@@ -45,13 +53,16 @@ def show(format: Format, tables: Sequence[Any], document: Callable[[], Any]) -> 
     elif format is Format.markdown:
         from gptbench.report import markdown
 
-        sys.stdout.write(markdown.document(tables))
+        sys.stdout.write(markdown.document(tables, notes))
     else:
         from gptbench.report import text
 
         console = text.console()
         for t in tables:
             text.show(t, console)
+    sys.stdout.flush()
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def show_results(format: Format, records: Sequence[Any], convention: Any) -> None:
@@ -71,13 +82,19 @@ def show_results(format: Format, records: Sequence[Any], convention: Any) -> Non
             if rec.batch_search.curve:
                 tables.append(results.speeds(rec.batch_search, rec))
     documents = [metrics.document(r, m) for r, m in zip(records, derived, strict=True)]
-    show(format, tables, lambda: documents[0] if len(documents) == 1 else {"results": documents})
-    sys.stdout.flush()
-    notes = [[caveats.sentence(caveat) for caveat in result.caveats] for result in derived]
+    notes = _named([[caveats.sentence(c) for c in result.caveats] for result in derived])
+    whole = documents[0] if len(documents) == 1 else {"results": documents}
+    show(format, tables, lambda: whole, notes)
+
+
+def _named(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Each note once, with the results that it is on."""
+    named = []
     for said in dict.fromkeys(note for of_one in notes for note in of_one):
         whose = [str(place) for place, of_one in enumerate(notes, 1) if said in of_one]
-        results_named = f" on result {', '.join(whose)} of {len(notes)}" if len(notes) > 1 else ""
-        print(f"Note{results_named}: {said}", file=sys.stderr)
+        results = f" on result {', '.join(whose)} of {len(notes)}" if len(notes) > 1 else ""
+        named.append(f"Note{results}: {said}")
+    return named
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

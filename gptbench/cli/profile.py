@@ -60,13 +60,21 @@ def command(
         found = profile.run(question, trace, progress, batches)
         derived = waterfall.derive(found)
         waterfall.refuse_impossible(derived, found)
-        if means is not None:
-            found = tries.tried(found, derived, means, progress)
     if trace is not None:
         print(f"Wrote {trace}: drag it into ui.perfetto.dev.", file=sys.stderr)
     if folder is not None:
         write(folder, found, derived)
-    tell(format, found, derived, depth)
+    last = found
+    try:
+        if means is not None:
+            with progress_bar() as progress:
+                for with_trial in tries.tried(found, derived, means, progress):
+                    last = with_trial
+    finally:
+        # What took minutes is told whatever becomes of a trial.
+        if folder is not None and last.tried:
+            write(folder, last, derived)
+        tell(format, last, derived, depth)
 
 
 def _means(question: Question, time: str | None) -> tries.Means:
@@ -76,12 +84,13 @@ def _means(question: Question, time: str | None) -> tries.Means:
 
 
 def tell(format: Format, found: Profile, derived: Waterfall, depth: int) -> None:
-    """Give stdout the profile, and stderr what is to be known of it."""
-    tables = profiles.tables(found, derived, depth, indented=format is Format.table)
-    show(format, tables, lambda: module_times.document(found, derived))
-    sys.stdout.flush()
-    for caveat in derived.caveats:
-        print(f"Note: {caveats.sentence(caveat)}", file=sys.stderr)
+    """Give stdout the profile, and stderr what is to be known of it; as CSV what it is made of."""
+    if format is Format.csv:
+        tables = [profiles.tidy(found, derived)]
+    else:
+        tables = profiles.tables(found, derived, depth, indented=format is Format.table)
+    notes = [f"Note: {caveats.sentence(caveat)}" for caveat in derived.caveats]
+    show(format, tables, lambda: module_times.document(found, derived), notes)
 
 
 def write(folder: Path, found: Profile, derived: Waterfall) -> None:

@@ -289,6 +289,18 @@ def _of_profile(profile: Profile, derived: Waterfall) -> Iterator[_Asked]:
     )
     yield _Asked("all FLOPs are seen", ("flops-unseen",), "compared", "those of the model")
     seen = profile.profiled
+    if seen.telemetry is not None:
+        others = telemetry.others_cores(seen.telemetry.host)
+        yield _Asked(
+            "a quiet machine",
+            ("disturbed", "shared-device"),
+            None if others is None else f"others used {others:.2f} cores",
+            "the system does not tell" if others is None else "nothing that a step waits for",
+        )
+        held = telemetry.slowdowns(seen.telemetry.samples)
+        yield _Asked(
+            "the clock is its own", ("throttled",), ", ".join(held) or "yes", "never held down"
+        )
     if profile.device.kind == "cuda":
         lost = f"{seen.dropped} of {seen.launches} lost"
         yield _Asked("no kernel is lost", ("dropped-records",), lost, "none")

@@ -21,7 +21,7 @@ PREDICTED = (
     "the batch is another. ± is the standard error of what was timed."
 )
 UNSEEN = (
-    "A lower bound (≥) where this device, which does not run beside its host, cannot show the cost."
+    "A lower bound (≥) where the cost is more than what was seen: a GPU's queue runs dry behind it."
 )
 UNTRIED = "--try measures what options change, in turns with the step as it is."
 NO_OPTION = "--try has measured nothing: no option changes any of this."

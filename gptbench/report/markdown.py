@@ -53,14 +53,17 @@ def bounded(table: Table, most_bytes: int) -> str:
     return cut(max(0, kept))
 
 
-def document(tables: Sequence[Table], most_bytes: int = MOST_BYTES) -> str:
-    """The tables one after another; details come last, and are the first to be left out."""
+def document(
+    tables: Sequence[Table], notes: Sequence[str] = (), most_bytes: int = MOST_BYTES
+) -> str:
+    """What is to be known, and the tables; details come last, and are the first to be left out."""
+    known = "".join(f"> {escape(note)}\n\n" for note in notes)
     parts = [render(table) for table in tables]
     for i in reversed(range(len(parts))):
-        excess = len("\n".join(parts).encode()) - most_bytes
+        excess = len((known + "\n".join(parts)).encode()) - most_bytes
         if excess > 0:
             parts[i] = bounded(tables[i], len(parts[i].encode()) - excess)
-    return "\n".join(parts)
+    return known + "\n".join(parts)
 
 
 def _bold(cell: Cell) -> str:

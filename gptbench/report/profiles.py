@@ -4,6 +4,7 @@ from gptbench.calibration import Shape
 from gptbench.components import roofs
 from gptbench.profiling import Profile
 from gptbench.report import components, findings, modules, words
+from gptbench.report.results import interval
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known
 from gptbench.units import percent, seconds, si
 from gptbench.waterfall import Part, ProductRow, Waterfall, percentages, reach
@@ -98,7 +99,7 @@ def parts(profile: Profile, waterfall: Waterfall) -> Table:
         _time(waterfall.step_ns),
         Quantity(1.0, f"{sum(round(10 * s) for s in shares) / 10:.1f}%"),
         "",
-        f"median of {len(profile.profiled.step_ns)} without the profiler",
+        f"median without the profiler; {interval(waterfall.step_time_s, seconds)}",
     )
     where = f"{profile.model.name} on {profile.device.name}: {words.workload(profile.workload)}"
     return Table(

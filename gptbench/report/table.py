@@ -5,7 +5,7 @@ is a dash and never a zero.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from gptbench.units import grouped, percent, si
@@ -70,6 +70,11 @@ class Table:
     @property
     def body(self) -> tuple[tuple[Cell, ...], ...]:
         return self.rows[: len(self.rows) - self.total_rows]
+
+    @property
+    def untotalled(self) -> "Table":
+        """The same without totals, which whoever sums a column would count twice."""
+        return replace(self, rows=self.body, total_rows=0)
 
     @property
     def totals(self) -> tuple[tuple[Cell, ...], ...]:

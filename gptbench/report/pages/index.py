@@ -1,5 +1,6 @@
 """The page of many results: what changed, each benchmark over time, and every result with its page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gptbench import __version__
@@ -22,9 +23,12 @@ def page(
     """The whole page, to be written into a folder; the same files give the same bytes."""
     drawn = _drawn(history)
     newest = trends.newest(history, convention, trends.MOST_ROWS, folder)
-    most = trends.MOST_ROWS // max(1, len(drawn))
+    rows = _rows_of_each([len(history.series[i - 1].points) for i in drawn], trends.MOST_ROWS)
     with style():
-        charts = [_trend(f"trend-{i}", history.series[i - 1], convention, most) for i in drawn]
+        charts = [
+            _trend(f"trend-{i}", history.series[i - 1], convention, most)
+            for i, most in zip(drawn, rows, strict=True)
+        ]
     several = sum(len(series.points) > 1 for series in history.series)
     return render(
         "index.html.j2",
@@ -56,6 +60,14 @@ def _drawn(history: History) -> list[int]:
         return not series.changes, -len(series.points)
 
     return sorted(sorted(several, key=rank)[:MOST_CHARTS])
+
+
+def _rows_of_each(wanted: Sequence[int], most: int) -> list[int]:
+    """Rows of data for each chart: what few want is left to those that want more."""
+    given = [0] * len(wanted)
+    for done, at in enumerate(sorted(range(len(wanted)), key=lambda at: wanted[at])):
+        given[at] = min(wanted[at], (most - sum(given)) // (len(wanted) - done))
+    return given
 
 
 def _trend(name: str, series: Series, convention: Convention, most: int) -> Chart:

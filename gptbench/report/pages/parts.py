@@ -59,7 +59,7 @@ class Chart:
 
     @property
     def file(self) -> Download:
-        return csv_file(self.name, delimited.table_csv(self.rows or self.data))
+        return csv_file(self.name, delimited.table_csv((self.rows or self.data).untotalled))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from gptbench.report.pages.parts import (
     render,
     trust,
 )
+from gptbench.report.results import interval
 from gptbench.units import percent, seconds
 from gptbench.waterfall import Part, Waterfall, useful_share
 
@@ -55,7 +56,7 @@ def page(found: Profile, derived: Waterfall) -> str:
     text = delimited.table_csv(profiles.tidy(found, derived))
     note = "A row an operator in each module, pass and shape: what all the rest is made of."
     if len(text) > MOST_DATA_BYTES:
-        text = delimited.table_csv(tables[-1])
+        text = delimited.table_csv(modules.tree(found, derived, DEPTH, indented=False))
         note = "A row a module; the single operators are in the profile.csv beside this page."
     heat = heatmap.of(found, derived)
     return render(
@@ -102,7 +103,7 @@ def _lost(derived: Waterfall) -> list[Part]:
 def _numbers(found: Profile, derived: Waterfall) -> tuple[Number, ...]:
     """The step, how much of it is useful, the largest loss, and what nobody answers for."""
     step = seconds(derived.step_ns / 1e9)
-    turns = f"median of {len(found.profiled.step_ns)} without the profiler"
+    turns = f"median without the profiler; {interval(derived.step_time_s, seconds)}"
     mfu = useful_share(derived, found)
     numbers = [Number("step time", step, turns)]
     if mfu is not None:

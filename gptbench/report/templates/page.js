@@ -11,14 +11,14 @@ theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" 
 dark.addEventListener("change", label);
 label();
 
-/* Numbers by value, and before text; text as a person orders it: a2 before a10. */
+/* Numbers by value, and before text either way; text as a person orders it: a2 before a10. */
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 const key = (row, column) => {
   const cell = row.cells[column];
   return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
 };
-const order = (a, b) => {
-  if (typeof a === typeof b) return typeof a === "number" ? a - b : inOrder(a, b);
+const order = (a, b, sign) => {
+  if (typeof a === typeof b) return sign * (typeof a === "number" ? a - b : inOrder(a, b));
   return typeof a === "number" ? -1 : 1;
 };
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -33,7 +33,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       const body = table.tBodies[0];
-      body.append(...[...body.rows].sort((a, b) => sign * order(key(a, column), key(b, column))));
+      body.append(...[...body.rows].sort((a, b) => order(key(a, column), key(b, column), sign)));
     });
   });
 }
