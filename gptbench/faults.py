@@ -7,6 +7,9 @@ from gptbench import telemetry, whatif
 from gptbench.config import ModelConfig
 from gptbench.evidence import Evidence, Finding, Saving, by_shape, error_s, scaled, total
 
+# Of less it may be Python's own work, such as making a mask.
+LEAST_PAUSE = 0.02
+
 _READS = "aten::_local_scalar_dense"
 
 
@@ -66,7 +69,7 @@ def _named(modules: list[str]) -> str:
 def _pauses(evidence: Evidence) -> Iterator[Finding]:
     """Modules in which the host does something else, such as sleep: all that it takes there."""
     slow = evidence.pauses_ns
-    if slow:
+    if sum(slow.values()) >= LEAST_PAUSE * evidence.step_ns:
         worst = max(slow, key=lambda module: slow[module])
         yield evidence.finding(
             "pause",

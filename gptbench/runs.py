@@ -148,7 +148,7 @@ def _number(where: str, key: str, facts: Mapping[str, Any]) -> float:
         raise QuestionError(f"{where} has no {key!r}. A run needs {', '.join(KEYS)}.")
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
         raise QuestionError(f"{where}: {key} = {value!r} is not a number over 0.")

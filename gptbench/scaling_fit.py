@@ -42,6 +42,9 @@ BOUNDS = ((-30.0, 10.0), (-30.0, 10.0), (-10.0, 5.0), (0.0, 3.0), (0.0, 3.0))
 
 STEEP = 1e4
 
+# Those that were found lie between 0.05 and 0.5: of less, a law says nothing of other sizes.
+LEAST_EXPONENT = 0.01
+
 FEWEST_RUNS = 6
 FEWEST_VALUES = 3
 
@@ -85,6 +88,7 @@ def fit(runs: Sequence[TrainingRun], resamples: int = RESAMPLES, seed: int = 1) 
     data = _data(runs)
     found = _best(data)
     law = _law(found, data)
+    _require_falling(law)
     drawn = np.random.default_rng(seed)
     refits = []
     for _ in range(resamples):
@@ -113,6 +117,17 @@ def _require_enough(runs: Sequence[TrainingRun]) -> None:
             f"determine a law of five numbers. Give at least {FEWEST_RUNS} runs, of at least "
             f"{FEWEST_VALUES} sizes and {FEWEST_VALUES} numbers of tokens."
         )
+
+
+def _require_falling(law: Parametric) -> None:
+    """Raise QuestionError where larger models, or more tokens, are not better: nothing is optimal."""
+    for exponent, what in ((law.alpha, "larger models"), (law.beta, "more tokens")):
+        if exponent < LEAST_EXPONENT:
+            raise QuestionError(
+                f"these runs do not show that {what} lower the loss (the exponent is "
+                f"{exponent:.2g}), so that no division of a budget is the best. Give runs that do: "
+                "each trained to its end, on more text than it learns by heart."
+            )
 
 
 def _data(runs: Sequence[TrainingRun]) -> _Data:

@@ -60,7 +60,7 @@ def run(asked: TrainQuestion, progress: Progress) -> TrainRecord:
     time_s = parse_seconds(asked.time) if asked.time else None
     heard, preset = _heard(asked.question)
     text = _corpus(asked, source, preset, progress)
-    model = replace(preset, vocab_size=text.vocab_size)
+    model = _learning(preset, text, asked.question.seq_len)
     ready = throughput.prepared(asked.question, replace(heard, model=model), progress)
     work = ready.plan.work
     throughput.refuse_hopeless(ready.plan)
@@ -171,6 +171,15 @@ def _heard(question: Question) -> tuple[Asked, ModelConfig]:
         if isinstance(asked.model, ModelConfig):
             return asked, asked.model
     raise QuestionError("only presets are trained. Type a MODEL that 'gptbench presets' has.")
+
+
+def _learning(preset: ModelConfig, text: Corpus, seq_len: int | None) -> ModelConfig:
+    """The preset with the text's vocabulary, and no context beyond what it is trained on."""
+    model = replace(preset, vocab_size=text.vocab_size)
+    if seq_len is None or seq_len >= preset.n_ctx:
+        return model
+    rows = seq_len if preset.positions == "learned" else preset.position_rows
+    return replace(model, n_ctx=seq_len, position_rows=rows)
 
 
 def _token_cache() -> str:

@@ -272,6 +272,18 @@ def test_an_exercise_is_solved_when_all_digits_and_the_end_of_the_line_are_right
     assert exercises.exact_match(model, words, asked, torch.device("cpu")) == 0.75
 
 
+def test_a_token_with_the_first_part_of_an_answer_is_not_given(tmp_path):
+    """BPE makes one token of '=-', which a text has in front of every negative answer."""
+    file = tmp_path / "lines.txt"
+    file.write_text("".join(f"{n}-{n + 7}=-7\n{n}+1={n + 1}\n" for n in range(100)))
+    made(file, tmp_path, "bpe", 300)
+    words = tokenizer.train("bpe", iter([file.read_text()]), 300)
+    assert "=-" in {words.decode([token]) for token in range(words.vocab_size)}
+    exercise = exercises._exercise("3-10=-7", words)
+    assert words.decode(exercise.given) + exercise.answer == "3-10=-7\n"
+    assert exercise.answer == "=-7\n"
+
+
 def test_exercises_are_whole_lines_of_the_text():
     words = tokenizer.Characters("0123456789+=\n")
     ids = np.array(words.encode("1+1=2\n2+2=4\n3+3="), dtype=np.uint16)

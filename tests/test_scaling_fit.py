@@ -38,6 +38,17 @@ def test_planted_numbers_are_found_again(exact, name):
     assert getattr(exact.law, name) == pytest.approx(getattr(PLANTED, name), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [(lambda n, d: 1.5 + 0.02 * math.log(n) + 400 / d**0.3, "larger models"),
+     (lambda n, _: 1.5 + 400 / n**0.3, "more tokens")],
+)  # fmt: skip
+def test_runs_whose_loss_does_not_fall_have_no_best_division(loss, what):
+    runs = [TrainingRun(parameters=n, tokens=d, loss=loss(n, d)) for n in SIZES for d in LENGTHS]
+    with pytest.raises(QuestionError, match=f"do not show that {what} lower the loss"):
+        scaling_fit.fit(runs, resamples=2)
+
+
 def test_runs_of_the_law_itself_leave_nothing_over(exact):
     assert exact.rms < 1e-6
     assert exact.loose == ()

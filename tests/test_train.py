@@ -160,6 +160,30 @@ def test_a_training_does_not_go_on_with_another_text(task_of, tmp_path):
         train.train(other, quiet)
 
 
+def test_another_tokenizer_is_told_before_the_vocabulary_that_it_makes(task_of, tmp_path):
+    with pytest.raises(Killed):
+        train.train(task_of(checkpoint=str(tmp_path / "a")), killed_after(8))
+    other = task_of(checkpoint=str(tmp_path / "a"), resume=True)
+    byte = replace(other.corpus, key="another", vocab_size=256)
+    other = replace(other, corpus=byte, model=replace(other.model, vocab_size=256))
+    with pytest.raises(QuestionError, match="--data or --tokenizer is another"):
+        train.train(other, quiet)
+
+
+def test_a_training_that_ends_far_above_its_beginning_fails_and_keeps_what_was_good(
+    task_of, tmp_path
+):
+    """Too short for 50 losses to be judged by 50 others."""
+    task = task_of(
+        recipe={"learning_rate": 10.0, "steps": 30, "warmup_steps": 0},
+        checkpoint=str(tmp_path / "a"),
+    )
+    with pytest.raises(UnavailableError, match="the training diverges"):
+        train.train(task, quiet)
+    kept = checkpoint.load_state(tmp_path / "a").facts["history"]
+    assert kept["evaluations"][-1]["validation_loss"] < 5
+
+
 def without(mapping, key):
     return {name: value for name, value in mapping.items() if name != key}
 

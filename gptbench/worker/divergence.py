@@ -14,18 +14,22 @@ RISEN_NATS = DIVERGED_NATS / 2
 RISEN_STEPS = 5
 
 
-def diverged(train_losses: Sequence[float], validation_losses: Sequence[float]) -> str | None:
+def diverged(
+    train_losses: Sequence[float],
+    validation_losses: Sequence[float],
+    last: int = DIVERGED_STEPS,
+) -> str | None:
     """What the loss has become, in words; None as long as the training can be gone on with.
 
     The mean of the last training losses, one a step, is judged by the best before. A validation loss
     only has to be a number: where it rises and the training loss falls, a model learns by heart.
     """
-    latest = train_losses[-DIVERGED_STEPS:]
+    latest = train_losses[-last:]
     if not all(map(math.isfinite, (*latest, *validation_losses))):
         return "no number"
-    if len(latest) < DIVERGED_STEPS:
+    if len(latest) < last:
         return None
-    mean, best = statistics.fmean(latest), best_before(train_losses, DIVERGED_STEPS)
+    mean, best = statistics.fmean(latest), best_before(train_losses, last)
     return f"{mean:.2f}, after {best:.2f}" if mean > best + DIVERGED_NATS else None
 
 

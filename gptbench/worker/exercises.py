@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
@@ -19,13 +20,25 @@ def lines(ids: npt.NDArray[Any], tokenizer: Tokenizer, most: int, context: int) 
     """Of at most so many of the first whole lines of a text, those that a context has room for."""
     text = tokenizer.decode(ids[: most * LONGEST_LINE].tolist())
     first = text.split("\n")[:-1][:most]
-    return [line for line in first if sum(map(len, _parts(line, tokenizer))) <= context]
+    return [line for line in first if len(tokenizer.encode(f"{line}\n")) <= context]
 
 
-def _parts(line: str, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The tokens of a question, and of its answer with the end of the line."""
-    question, sign, answer = line.partition("=")
-    return tokenizer.encode(question + sign), tokenizer.encode(f"{answer}\n")
+@dataclass(frozen=True, slots=True)
+class _Exercise:
+    """Tokens that are given, how many follow in the text, and the characters that they are."""
+
+    given: list[int]
+    follow: int
+    answer: str
+
+
+def _exercise(line: str, tokenizer: Tokenizer) -> _Exercise:
+    """A line, cut where its question ends; a token that has a part of the answer is not given."""
+    ids = tokenizer.encode(f"{line}\n")
+    asked = len(line.partition("=")[0]) + 1
+    given = next(n for n in range(len(ids), -1, -1) if len(tokenizer.decode(ids[:n])) <= asked)
+    told = len(tokenizer.decode(ids[:given]))
+    return _Exercise(ids[:given], len(ids) - given, f"{line[told:]}\n")
 
 
 @torch.no_grad()
@@ -36,20 +49,18 @@ def exact_match(
 
     It is given what stands before the answer, and then says the likeliest token, one after another.
     """
-    questions: dict[int, list[tuple[list[int], str]]] = defaultdict(list)
+    by_length: dict[int, list[_Exercise]] = defaultdict(list)
     for line in lines:
-        question, sign, answer = line.partition("=")
-        ids = tokenizer.encode(question + sign)
-        questions[len(ids)].append((ids, answer))
+        exercise = _exercise(line, tokenizer)
+        by_length[len(exercise.given)].append(exercise)
     training = model.training
     model.eval()
     solved = 0
-    for alike in questions.values():
-        longest = max(len(tokenizer.encode(f"{answer}\n")) for _, answer in alike)
-        asked = torch.tensor([ids for ids, _ in alike], device=device)
-        said = _continued(model, asked, longest).tolist()
-        for ids, (_, answer) in zip(said, alike, strict=True):
-            solved += tokenizer.decode(ids).startswith(f"{answer}\n")
+    for alike in by_length.values():
+        asked = torch.tensor([exercise.given for exercise in alike], device=device)
+        said = _continued(model, asked, max(exercise.follow for exercise in alike)).tolist()
+        for ids, exercise in zip(said, alike, strict=True):
+            solved += tokenizer.decode(ids).startswith(exercise.answer)
     model.train(training)
     return solved / len(lines)
 

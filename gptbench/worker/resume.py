@@ -124,10 +124,11 @@ def asked(task: TrainTask) -> dict[str, Any]:
     """What a training must have in common with the one that it goes on from, by its option."""
     work, recipe = task.workload, task.recipe
     facts = {
-        "MODEL": to_builtins(task.model),
+        # Vocabulary and context of the model follow from these.
         "--data or --tokenizer": task.corpus.key,
-        "--batch-size": work.batch_size,
         "--seq-len": work.seq_len,
+        "MODEL": to_builtins(task.model),
+        "--batch-size": work.batch_size,
         "--grad-accum": work.grad_accum,
         "--dtype": work.matmul_dtype,
         "--attention": work.attention,

@@ -21,7 +21,7 @@ from gptbench.errors import UnavailableError
 from gptbench.training import Evaluation, Trained, TrainTask
 from gptbench.units import percent, si
 from gptbench.worker import checkpoint, corpus, evaluate, exercises, memory_limit, resume
-from gptbench.worker.divergence import diverged, rising
+from gptbench.worker.divergence import DIVERGED_STEPS, RISEN_STEPS, diverged, rising
 from gptbench.worker.environment import environment
 from gptbench.worker.learner import Learner, prepared
 from gptbench.worker.loader import Loader
@@ -61,8 +61,11 @@ def train(task: TrainTask, progress: Progress) -> Trained:
         while (stop := ended(learner)) is None:
             run_until(next_look(learner), learner, loader, progress)
             look(learner)
+            over = ended(learner) is not None
+            if over:
+                refuse_divergence(learner, last=RISEN_STEPS)
             # What diverges is known for certain later, and must not have replaced what was good.
-            if ended(learner) or not rising(history.losses):
+            if over or not rising(history.losses):
                 keep(learner)
     return answer(learner, stop, peak.read().memory_bytes)
 
@@ -169,11 +172,14 @@ def solved(learner: Learner) -> float | None:
     )
 
 
-def refuse_divergence(learner: Learner, *looks: Evaluation) -> None:
-    """Raise UnavailableError where there is no use in going on, `looks` taken now included."""
+def refuse_divergence(learner: Learner, *looks: Evaluation, last: int = DIVERGED_STEPS) -> None:
+    """Raise UnavailableError where there is no use in going on, `looks` taken now included.
+
+    The `last` losses are judged: at the end, where nothing shows whether they fall again, a few.
+    """
     history = learner.history
     seen = [e.validation_loss for e in (*history.evaluations, *looks)]
-    became = diverged(history.losses, seen)
+    became = diverged(history.losses, seen, last)
     if became is not None:
         raise UnavailableError(
             f"the training diverges: by step {history.step:,} the loss has become {became}. "
