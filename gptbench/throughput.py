@@ -444,15 +444,19 @@ def _measure(plan: Plan, limit_bytes: int | None, progress: Progress) -> Measure
 
 def does_not_fit(plan: Plan, limit_bytes: int | None, error: OutOfMemoryError) -> OutOfMemoryError:
     """The error for a person: what is needed, and what would fit."""
-    work = plan.work
-    allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
-    predicted = plan.forecast.peak_bytes(work)
-    needed = f"about {gib(predicted)} are needed ({error})" if predicted else str(error)
     return OutOfMemoryError(
-        f"batch {_batch(plan)} does not fit{allowed}: {needed}. "
-        f"{'Type --auto-batch for the largest that fits. ' if work.batch_size > 1 else ''}"
-        f"{plan.forecast.way_out(work, limit_bytes or plan.detected.free_bytes)}"
+        f"{what_does_not_fit(plan, limit_bytes, error)} "
+        f"{'Type --auto-batch for the largest that fits. ' if plan.work.batch_size > 1 else ''}"
+        f"{plan.forecast.way_out(plan.work, limit_bytes or plan.detected.free_bytes)}"
     )
+
+
+def what_does_not_fit(plan: Plan, limit_bytes: int | None, error: OutOfMemoryError) -> str:
+    """A sentence: which batch does not fit, and what it needs."""
+    allowed = f" into {gib(limit_bytes)}" if limit_bytes else ""
+    predicted = plan.forecast.peak_bytes(plan.work)
+    needed = f"about {gib(predicted)} are needed ({error})" if predicted else str(error)
+    return f"batch {_batch(plan)} does not fit{allowed}: {needed}."
 
 
 def _batch(plan: Plan) -> str:

@@ -4,6 +4,7 @@ What can be refused is refused before the text is read; what the text decides, b
 is looked at.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gptbench.corpus import Corpus, CorpusTask, Source, parse_source, parse_toke
 from gptbench.errors import OutOfMemoryError, QuestionError
 from gptbench.process import Progress
 from gptbench.question import Asked, Question, read
+from gptbench.throughput import Plan
 from gptbench.training import Recipe, TrainTask
 from gptbench.trainrecord import SCHEMA_VERSION, TrainRecord
 from gptbench.units import parse_seconds
@@ -58,6 +60,9 @@ def run(asked: TrainQuestion, progress: Progress) -> TrainRecord:
     """
     source, recipe, place = _source(asked), _recipe(asked), _checkpoint(asked)
     time_s = parse_seconds(asked.time) if asked.time else None
+    if asked.resume and place is not None and asked.question.batch_size is None:
+        began = replace(asked.question, batch_size=_batch_size_of(place))
+        asked = replace(asked, question=began)
     heard, preset = _heard(asked.question)
     text = _corpus(asked, source, preset, progress)
     model = _learning(preset, text, asked.question.seq_len)
@@ -84,7 +89,7 @@ def run(asked: TrainQuestion, progress: Progress) -> TrainRecord:
     try:
         trained = runner.train(task, progress)
     except OutOfMemoryError as error:
-        raise throughput.does_not_fit(ready.plan, None, error) from error
+        raise _does_not_fit(ready.plan, error, place) from error
     rows = min(asked.eval_batches * work.batch_size, (text.validation_tokens - 1) // work.seq_len)
     return TrainRecord(
         schema_version=SCHEMA_VERSION,
@@ -164,6 +169,18 @@ def _checkpoint(asked: TrainQuestion) -> Path | None:
     return place
 
 
+def _batch_size_of(place: Path) -> int | None:
+    """The batch of a training that goes on, whatever memory is free now; None where nobody knows."""
+    folders = (place, place.with_name(f".{place.name}.old"))
+    for folder in folders:
+        try:
+            size = json.loads((folder / "state.json").read_bytes())["asked"]["--batch-size"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        return size if isinstance(size, int) else None
+    return None
+
+
 def _heard(question: Question) -> tuple[Asked, ModelConfig]:
     """The question read, and the preset that is trained. Raises QuestionError where it is none."""
     if question.model is not None and not inputs.is_target(question.model):
@@ -171,6 +188,23 @@ def _heard(question: Question) -> tuple[Asked, ModelConfig]:
         if isinstance(asked.model, ModelConfig):
             return asked, asked.model
     raise QuestionError("only presets are trained. Type a MODEL that 'gptbench presets' has.")
+
+
+def _does_not_fit(plan: Plan, error: OutOfMemoryError, place: Path | None) -> OutOfMemoryError:
+    """The error for a person, with options that a training has and that need less memory."""
+    work = plan.work
+    less = ["a shorter --seq-len"]
+    if work.batch_size > 1:
+        smaller, times = -(-work.batch_size // 2), 2 * work.grad_accum
+        less.append(f"--batch-size {smaller} --grad-accum {times} for as many tokens a step")
+    if work.recompute != "block":
+        less.append("--recompute block")
+    if work.dtype == "float32":
+        less.append("--dtype bfloat16")
+    kept = f" What was kept is in '{place}'." if place is not None and place.exists() else ""
+    return OutOfMemoryError(
+        f"{throughput.what_does_not_fit(plan, None, error)} Type {', or '.join(less)}.{kept}"
+    )
 
 
 def _learning(preset: ModelConfig, text: Corpus, seq_len: int | None) -> ModelConfig:

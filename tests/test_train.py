@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gptbench import flops, trainrecord
+from gptbench import train as question
 from gptbench.config import ModelConfig, Workload
 from gptbench.corpus import CorpusTask, parse_source
 from gptbench.errors import QuestionError, UnavailableError
@@ -158,6 +159,23 @@ def test_a_training_does_not_go_on_with_another_text(task_of, tmp_path):
     other = replace(other, corpus=replace(other.corpus, key="another"))
     with pytest.raises(QuestionError, match="--data or --tokenizer is another"):
         train.train(other, quiet)
+
+
+def test_a_training_that_goes_on_has_the_batch_threads_and_memory_of_before(task_of, tmp_path):
+    with pytest.raises(Killed):
+        train.train(task_of(checkpoint=str(tmp_path / "a")), killed_after(8))
+    file = tmp_path / "a" / "state.json"
+    state = json.loads(file.read_text())
+    assert question._batch_size_of(tmp_path / "a") == state["asked"]["--batch-size"]
+    state["threads"], state["history"]["peak_memory_bytes"] = 1, 1 << 50
+    file.write_text(json.dumps(state))
+    torch.set_num_threads(2)
+    done = train.train(task_of(checkpoint=str(tmp_path / "a"), resume=True), quiet)
+    assert (torch.get_num_threads(), done.peak_memory_bytes) == (1, 1 << 50)
+
+
+def test_a_training_whose_state_does_not_tell_has_no_batch(tmp_path):
+    assert question._batch_size_of(tmp_path / "none") is None
 
 
 def test_another_tokenizer_is_told_before_the_vocabulary_that_it_makes(task_of, tmp_path):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gptbench.training import TrainTask
 from gptbench.worker import checkpoint, corpus, evaluate, exercises, resume, step, tokenizer, update
+from gptbench.worker.memory_limit import PeakMemory
 from gptbench.worker.model import GPT
 from gptbench.worker.resume import History
 from gptbench.worker.tokenizer import Tokenizer
@@ -34,6 +35,7 @@ class Learner:
     unseen: Tensor
     exercises: list[str]
     history: History
+    peak: PeakMemory
     step_s: float = 0.0
     steps_here: int = 0
     began_ns: int = field(default_factory=time.perf_counter_ns)
@@ -47,6 +49,7 @@ def prepared(task: TrainTask, device: torch.device) -> Learner:
     Raises QuestionError where what was kept was trained otherwise.
     """
     work, recipe = task.workload, task.recipe
+    peak = PeakMemory(device)
     step.set_precision(work)
     torch.manual_seed(recipe.seed)
     with device:
@@ -71,6 +74,7 @@ def prepared(task: TrainTask, device: torch.device) -> Learner:
         unseen=evaluate.stretches(unseen, work.seq_len + 1, most),
         exercises=exercises.lines(unseen, words, task.exercises, task.model.n_ctx),
         history=history,
+        peak=peak,
     )
 
 

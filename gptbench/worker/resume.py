@@ -18,7 +18,7 @@ from gptbench.training import Evaluation, TrainTask
 from gptbench.worker.checkpoint import State
 
 # What another name in the checkpoint's JSON would be: an older training does not go on.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class History:
     evaluations: list[Evaluation] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
     solved_before: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 def state_of(
@@ -57,6 +58,7 @@ def state_of(
         facts={
             "format": FORMAT,
             "asked": asked(task),
+            "threads": torch.get_num_threads(),
             "scaler": scaler.state_dict(),
             "history": happened,
         },
@@ -104,6 +106,8 @@ def _restored(
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     scaler.load_state_dict(state.facts["scaler"])
     torch.set_rng_state(state.tensors["random.cpu"])
+    # Sums of so many parts, whatever cores there are now: others round otherwise.
+    torch.set_num_threads(state.facts["threads"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state.tensors["random.cuda"], device)
     happened = {**state.facts["history"], "losses": state.tensors["losses"].tolist()}

@@ -20,7 +20,7 @@ import torch
 from gptbench.errors import UnavailableError
 from gptbench.training import Evaluation, Trained, TrainTask
 from gptbench.units import percent, si
-from gptbench.worker import checkpoint, corpus, evaluate, exercises, memory_limit, resume
+from gptbench.worker import checkpoint, corpus, evaluate, exercises, resume
 from gptbench.worker.divergence import DIVERGED_STEPS, RISEN_STEPS, diverged, rising
 from gptbench.worker.environment import environment
 from gptbench.worker.learner import Learner, prepared
@@ -49,7 +49,6 @@ def train(task: TrainTask, progress: Progress) -> Trained:
     loss is no number any more or grows: what was kept before stays.
     """
     device = torch.device(task.device)
-    peak = memory_limit.PeakMemory(device)
     progress("building the model", 0.0)
     learner = prepared(task, device)
     history = learner.history
@@ -67,7 +66,8 @@ def train(task: TrainTask, progress: Progress) -> Trained:
             # What diverges is known for certain later, and must not have replaced what was good.
             if over or not rising(history.losses):
                 keep(learner)
-    return answer(learner, stop, peak.read().memory_bytes)
+    note_memory(learner)
+    return answer(learner, stop)
 
 
 def loader_of(learner: Learner) -> Loader:
@@ -201,6 +201,7 @@ def keep(learner: Learner) -> None:
             f"{kept(learner)} {advice(task)}"
         )
     pass_time(learner)
+    note_memory(learner)
     state = resume.state_of(task, history, learner.optimizer, learner.scaler, learner.device)
     checkpoint.save(Path(task.checkpoint), learner.model, learner.tokenizer, state)
     learner.kept_ns = time.perf_counter_ns()
@@ -235,9 +236,7 @@ def ended(learner: Learner) -> Literal["steps", "target", "time"] | None:
     return "time" if out_of_time(learner) else None
 
 
-def answer(
-    learner: Learner, stop: Literal["steps", "target", "time"], peak_memory_bytes: int | None
-) -> Trained:
+def answer(learner: Learner, stop: Literal["steps", "target", "time"]) -> Trained:
     """How it went, with a curve of no more points than can be seen."""
     history = learner.history
     losses, at_once = history.losses, max(1, math.ceil(history.step / MOST_LOSSES))
@@ -256,9 +255,17 @@ def answer(
         resumed_at=tuple(history.resumed_at),
         solved_before=history.solved_before,
         solved_after=solved(learner),
-        peak_memory_bytes=peak_memory_bytes,
+        peak_memory_bytes=history.peak_memory_bytes,
         environment=environment(learner.device),
     )
+
+
+def note_memory(learner: Learner) -> None:
+    """The most memory that any process of this training held, into the history."""
+    held = learner.peak.read().memory_bytes
+    before = learner.history.peak_memory_bytes
+    if held is not None:
+        learner.history.peak_memory_bytes = max(held, before or 0)
 
 
 def out_of_time(learner: Learner) -> bool:
