@@ -64,6 +64,9 @@ def run(asked: TrainQuestion, progress: Progress) -> TrainRecord:
         began = replace(asked.question, batch_size=_batch_size_of(place))
         asked = replace(asked, question=began)
     heard, preset = _heard(asked.question)
+    if asked.question.device == "cuda":
+        # A device that is not here is told of before a long text is read.
+        throughput.detect(asked.question, heard, progress)
     text = _corpus(asked, source, preset, progress)
     model = _learning(preset, text, asked.question.seq_len)
     ready = throughput.prepared(asked.question, replace(heard, model=model), progress)
