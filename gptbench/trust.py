@@ -27,6 +27,9 @@ LOW_CLOCK = 0.75
 BELOW_LIMIT = 0.8
 CLOCK_DRIFT = 0.02
 
+# Disturbances that are no one's own doing.
+_OF_OTHERS = ("others_cores", "stolen", "throttled_periods")
+
 # Sampled power and the energy counter differ by less on cards that are right about both.
 ENERGY_DISAGREES = 0.1
 
@@ -51,9 +54,13 @@ def caveats(rec: Record) -> list[Caveat]:
 
 
 def beside(seen: Telemetry, kind: Kind) -> list[Caveat]:
-    """What disturbed steps that are looked at one by one: a card held down, or others at work."""
-    told = ("throttled", "shared-device", "disturbed")
-    return [one for one in (*_device(seen, kind), *_host(seen)) if one.code in told]
+    """What disturbed steps with a profiler between them: a card held down, or others at work.
+
+    Who waited for a core is not told: that may have been the profiler, at what it had seen.
+    """
+    found = [one for one in _device(seen, kind) if one.code in ("throttled", "shared-device")]
+    others = {k: v for k, v in telemetry.disturbances(seen.host).items() if k in _OF_OTHERS}
+    return [*found, Caveat("disturbed", {**others})] if others else found
 
 
 def unaccounted_ns(taken: Measurement) -> int:

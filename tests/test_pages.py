@@ -198,7 +198,7 @@ def test_the_pages_step_has_its_interval():
 
 def test_a_profile_beside_others_says_so():
     found, _ = layered()
-    host = Host(wall_ns=10**9, own_ns=10**9, threads=2, pressure_ns=5 * 10**8)
+    host = Host(wall_ns=10**9, own_ns=10**9, threads=2, throttled_periods=9)
     seen = Telemetry(host=host, energy=Energy(joules=None, over_ns=1, reason="none"), samples=())
     disturbed = replace(found, profiled=replace(found.profiled, telemetry=seen))
     made = {c.name: c for c in checks.of_profile(disturbed, waterfall.derive(disturbed))}
