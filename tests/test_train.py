@@ -434,16 +434,16 @@ def test_a_training_is_not_written_over(trained):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_keeps_the_model(tmp_path):
-    child = subprocess.Popen(
-        [*COMMAND, "--steps", "100000", "--eval-every", "5", "--out", str(tmp_path / "run")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoint").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    command = [*COMMAND, "--steps", "100000", "--eval-every", "5", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoint").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        try:
+            _, said = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert child.returncode == 130, said
     weights(tmp_path / "run" / "checkpoint")
 
