@@ -11,11 +11,13 @@ import json
 import os
 import select
 import signal
+import site
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -56,19 +58,29 @@ def unheard(_body: Any) -> None:
     """A part of an answer that nobody waits for."""
 
 
+def _finding_us(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Python finds this gptbench where it is not installed, as in a checkout."""
+    ours = str(Path(__file__).parents[1])
+    if ours in (*site.getsitepackages(), site.getusersitepackages()):
+        return dict(environment)
+    before = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": f"{before}{os.pathsep}{ours}" if before else ours}
+
+
 class Worker:
     """One worker process: what it is asked, what it answers, and its end.
 
     `how` is 'answer' for one that answers a single task itself, 'serve' for one that forks a
     process for each of many, and 'hold' for one that answers them all itself and keeps what it
-    built. `program` is what Python runs, and speaks as `gptbench.worker` does.
+    built. `program` is what Python runs, and speaks as `gptbench.worker` does; -P, since a file of
+    someone's folder that is called profile.py is not Python's own.
     """
 
     def __init__(
         self,
         how: Literal["answer", "serve", "hold"],
         environment: Mapping[str, str],
-        program: Sequence[str] = ("-m", "gptbench.worker"),
+        program: Sequence[str] = ("-P", "-m", "gptbench.worker"),
     ) -> None:
         self._serves = how == "serve"
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
@@ -79,7 +91,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
-            env=environment,
+            env=_finding_us(environment),
             start_new_session=True,
         )
 

@@ -344,3 +344,12 @@ def test_no_worker_is_left_behind_by_one_that_forks(measurer):
     measurer.measure(task())
     measurer.close()
     assert workers() == []
+
+
+def test_files_that_are_called_as_python_s_own_are_not_taken_for_them(tmp_path, monkeypatch):
+    """Somebody's project has a profile.py, and a gptbench of its own."""
+    for name in ("profile.py", "statistics.py", "gptbench/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('not this one')\n")
+    monkeypatch.chdir(tmp_path)
+    assert runner.detect(DetectTask(device="cpu")).kind == "cpu"

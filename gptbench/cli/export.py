@@ -1,5 +1,6 @@
 """gptbench export."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,9 +40,16 @@ def command(
     )
     if (out / "config.json").exists() or any(out.glob("*.safetensors")):
         raise QuestionError(f"--out '{out}' holds a model already. Type a new folder.")
+    there = out.exists()
     outputs.output_folder(out)
-    with progress_bar() as progress:
-        exported = runner.export(task, progress)
+    try:
+        with progress_bar() as progress:
+            exported = runner.export(task, progress)
+    finally:
+        # A folder that was made for nothing does not stay; one that holds something does.
+        if not there:
+            with contextlib.suppress(OSError):
+                out.rmdir()
     print(
         f"Wrote {exported.model} with {grouped(exported.parameters)} parameters in "
         f"{exported.dtype} to {out}, as a {exported.kind} of transformers.",

@@ -168,11 +168,12 @@ def _batch(v: Values) -> str:
 
 
 def _compile(v: Values) -> str:
-    in_scores_s = float(v["in_scores_ns"]) / 1e9
+    in_scores_s, host_s = float(v["in_scores_ns"]) / 1e9, float(v["host_ns"]) / 1e9
     return (
         f"{grouped(int(v['operators']))} operators a step write what the next one reads: "
         f"{si(float(v['moved_bytes']), 'B')} that compiled code would not move."
-        f"{f' {seconds(in_scores_s)} of it in attention that is written out.' if in_scores_s else ''}"
+        f"{f' {seconds(host_s)} of what it saves is the host between them.' if host_s else ''}"
+        f"{f' {seconds(in_scores_s)} in attention that is written out.' if in_scores_s else ''}"
     )
 
 

@@ -7,7 +7,7 @@ from gptbench.report import words
 from gptbench.report.table import DASH, Cell, Column, Quantity, Table, count, known, share
 from gptbench.training import Evaluation
 from gptbench.trainrecord import Learned, TrainRecord
-from gptbench.units import duration, gib, percent, si
+from gptbench.units import duration, gib, percent, seconds, si
 
 STOPS = {
     "steps": "all steps were done",
@@ -181,8 +181,10 @@ def time(ns: int) -> Quantity:
 
 
 def _shown(ns: int) -> str:
-    """'42.1 s', '3 min 05 s', '1.20 hours'."""
+    """'420 ms', '42.1 s', '3 min 05 s', '1.20 hours'."""
     time_s = ns / 1e9
+    if 0 < time_s < 1:
+        return seconds(time_s)
     if time_s < 100:
         return f"{time_s:.1f} s"
     return (
