@@ -83,7 +83,7 @@ def cell(table, name):
 
 def test_the_table_says_time_to_loss_and_what_it_is_of(rec):
     name, value, of = cell(learning.result(rec), "time to 2")
-    assert (name, str(value)) == ("time to 2", "0.5 s")
+    assert (name, str(value)) == ("time to 2", "500 ms")
     assert of == "at step 50; 1.0 s with looks and checkpoints"
 
 
@@ -109,7 +109,7 @@ def test_the_page_has_the_answer_the_curve_and_the_data(rec):
     page = training.page(rec)
     assert "to a validation loss of 2.1000 in 1.5 s at 6.400 k" in page
     assert page.count('role="img"') == 1
-    assert re.search(r"time to loss.*0\.5 s", page, re.DOTALL)
+    assert re.search(r"time to loss.*500 ms", page, re.DOTALL)
 
 
 def test_the_same_record_gives_the_same_page(rec):
